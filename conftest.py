@@ -1,0 +1,52 @@
+"""What nbval needs to test notebooks that nbdev has cleaned, and the marker `slow`."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent
+
+
+def pytest_addoption(parser):
+    parser.addoption('--slow', action='store_true', help='run the tests marked slow too')
+
+
+def pytest_configure(config):
+    config.addinivalue_line('markers', 'slow: minutes rather than seconds; runs with --slow')
+    # The stored outputs are those of the embedded data.
+    os.environ.pop('MULTILABEL_NB_DATA', None)
+    # Workers of pytest-xdist share the cores, so do their kernels.
+    os.environ.setdefault('OMP_NUM_THREADS', '1' if 'PYTEST_XDIST_WORKER' in os.environ else str(os.cpu_count()))
+    option = config.option
+    if option.nbval:
+        option.nbval_current_env = not option.nbval_kernel_name
+        option.nbval_sanitize_with = option.nbval_sanitize_with or str(ROOT / 'nbs' / 'sanitize.cfg')
+        option.nbval_cell_timeout = min(option.nbval_cell_timeout, 120)
+        option.nbval_kernel_startup_timeout = max(option.nbval_kernel_startup_timeout, 120)
+
+
+def pytest_sessionstart(session):
+    # Generated here, once, its progress bar is in no notebook's output.
+    if session.config.option.nbval and 'PYTEST_XDIST_WORKER' not in os.environ:
+        from multilabel_nb.sources import planet_sample
+
+        planet_sample()
+
+
+def pytest_collection_modifyitems(config, items):
+    skip = pytest.mark.skip(reason='slow: run with --slow')
+    for number, item in enumerate(items, 1):
+        if hasattr(item, 'cell'):
+            # nbdev empties execution counts, and nbval takes a cell without one for a cell that was never run.
+            item.cell.execution_count = number
+        elif item.get_closest_marker('slow') and not config.option.slow:
+            item.add_marker(skip)
+
+
+def pytest_terminal_summary(terminalreporter):
+    for report in terminalreporter.getreports('passed') + terminalreporter.getreports('failed'):
+        table = dict(report.user_properties).get('table')
+        if table and report.when == 'call':
+            terminalreporter.section('share of checked cells')
+            terminalreporter.line(table)
