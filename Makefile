@@ -46,7 +46,7 @@ readme: $(STAMP)  ## Write README.md from nbs/index.ipynb, as `make notebooks` d
 	@$(PY) tools/lessons.py readme
 
 lab: $(STAMP)  ## Open JupyterLab on the home page, nbs/index.ipynb
-	$(PY) -m jupyter lab nbs/index.ipynb --ServerApp.root_dir="$(CURDIR)" $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS)
+	$(PY) -m jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/nbs/index.ipynb $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS)
 
 lint: $(STAMP)  ## Check style, notebooks included
 	$(PY) -m ruff check

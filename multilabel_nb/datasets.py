@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['image_path', 'row_labels', 'PILImageRGB', 'multilabel_datasets', 'multilabel_dataloaders']
 
-# %% ../nbs/02_datasets.ipynb #ba76e784
+# %% ../nbs/02_datasets.ipynb #ba8c5165
 import warnings
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,7 @@ with warnings.catch_warnings():  # while it is imported, fastai 2.8.7 calls torc
         aug_transforms,
     )
 
-# %% ../nbs/02_datasets.ipynb #bb451dc8
+# %% ../nbs/02_datasets.ipynb #ec6a05aa
 def image_path(
     row,  # one row of the label table
     folder: Path,  # where the image files lie
@@ -56,7 +56,7 @@ def row_labels(
     """
     return list(row['labels'])
 
-# %% ../nbs/02_datasets.ipynb #6c1237e5
+# %% ../nbs/02_datasets.ipynb #83b3cdcb
 class PILImageRGB(PILImage):
     "A fastai image that `sources.open_rgb` opened: upright RGB whatever the file holds."
 
@@ -73,7 +73,7 @@ class PILImageRGB(PILImage):
         """
         return cls(file.convert('RGB') if isinstance(file, Image.Image) else open_rgb(file))
 
-# %% ../nbs/02_datasets.ipynb #f806c4f7
+# %% ../nbs/02_datasets.ipynb #5d16ad70
 def multilabel_datasets(
     df,  # table from `explore.read_labels`: one row an image, its labels in the list column `labels`
     folder: Path,  # where the image files lie
@@ -94,7 +94,7 @@ def multilabel_datasets(
     y_tfms = [row_labels, MultiCategorize(vocab=vocab), OneHotEncode(len(vocab))]
     return Datasets(df, tfms=[x_tfms, y_tfms], splits=splits)
 
-# %% ../nbs/02_datasets.ipynb #b9d4e11a
+# %% ../nbs/02_datasets.ipynb #f4b2c6f5
 def multilabel_dataloaders(
     dsets: Datasets,  # from `multilabel_datasets`
     size: int = 128,  # side of the square pictures, in pixels; the picture is squeezed to it, not cropped

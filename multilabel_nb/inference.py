@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['preprocess', 'predict_probs', 'decode']
 
-# %% ../nbs/08_inference.ipynb #6949d8aa
+# %% ../nbs/08_inference.ipynb #548dabe5
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from PIL import Image
 
 from .sources import open_rgb
 
-# %% ../nbs/08_inference.ipynb #ddf18328
+# %% ../nbs/08_inference.ipynb #017e7f74
 def preprocess(
     img: Image.Image,  # RGB picture, from `sources.open_rgb`
     size: int,  # side in pixels that the network was trained at; the picture is squeezed to a square

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['scores_at', 'sweep', 'baselines', 'plot_sweep', 'choose_threshold']
 
-# %% ../nbs/07_thresholds.ipynb #4a77bb1c
+# %% ../nbs/07_thresholds.ipynb #71605e6c
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-# %% ../nbs/07_thresholds.ipynb #720f166b
+# %% ../nbs/07_thresholds.ipynb #aacd2502
 def _pair(
     probs: Any,  # probabilities `(N, C)`: array, DataFrame or tensor
     targs: Any,  # answers `(N, C)`, 0 or 1
@@ -80,7 +80,7 @@ def _thresh(
         raise ValueError(f'thresh must lie in [0, 1] and be one number or {n_labels}, got {thresh}')
     return thresh
 
-# %% ../nbs/07_thresholds.ipynb #0574656d
+# %% ../nbs/07_thresholds.ipynb #16f7f44b
 def sweep(
     probs: Any,  # probabilities in [0, 1], `(N, C)`: array, DataFrame or tensor
     targs: Any,  # answers, `(N, C)`, 0 or 1
@@ -121,7 +121,7 @@ def baselines(
     shape = np.shape(targs)
     return pd.DataFrame({name: scores_at(np.broadcast_to(answer, shape), targs, 0.5, average) for name, answer in answers.items()}).T
 
-# %% ../nbs/07_thresholds.ipynb #b74960c4
+# %% ../nbs/07_thresholds.ipynb #9bdf7ad7
 def plot_sweep(
     table: pd.DataFrame,  # from `sweep`
     baselines: pd.DataFrame | None = None,  # from `baselines`: drawn for the column `accuracy` if given
@@ -141,7 +141,7 @@ def plot_sweep(
     ax.legend(loc='center left', bbox_to_anchor=(1.01, 0.5))
     return ax
 
-# %% ../nbs/07_thresholds.ipynb #e9a0ecb9
+# %% ../nbs/07_thresholds.ipynb #c9543a72
 def choose_threshold(
     probs: Any,  # probabilities in [0, 1], `(N, C)`: array, DataFrame or tensor; rows you will not report on
     targs: Any,  # answers, `(N, C)`, 0 or 1

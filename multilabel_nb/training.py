@@ -6,7 +6,7 @@
 __all__ = ['EMBEDDED_ARCH', 'load_body', 'param_groups', 'multilabel_learner', 'cached_features', 'fit_probe', 'probe_probs',
            'tune_weight_decay', 'probe_splits', 'train_probe']
 
-# %% ../nbs/06_training.ipynb #9fc67610
+# %% ../nbs/06_training.ipynb #7532a282
 import pandas as pd
 import timm
 import torch
@@ -22,7 +22,7 @@ import fastai.callback.schedule  # noqa: F401  teaches Learner lr_find and fit_o
 from fastai.learner import Learner
 from fastai.vision.learner import create_body, create_head
 
-# %% ../nbs/06_training.ipynb #c3589826
+# %% ../nbs/06_training.ipynb #b5df4a97
 EMBEDDED_ARCH = 'tf_efficientnet_lite0'
 
 
@@ -61,7 +61,7 @@ def load_body(
         raise ValueError(f'neither timm nor torchvision knows an architecture {arch!r}')
     return create_body(torchvision.models.get_model(arch, weights='DEFAULT' if pretrained else None), cut=None)
 
-# %% ../nbs/06_training.ipynb #27fe2a60
+# %% ../nbs/06_training.ipynb #4c80403c
 def _blocks(
     body: nn.Module,  # a network, or a part of one
 ) -> list[nn.Module]:  # its layers in order, containers opened
@@ -88,7 +88,7 @@ def param_groups(
     cut = int((sizes[:-1] - sizes[-1] / 2).abs().argmin()) + 1
     return [sum(layers[:cut], []), sum(layers[cut:], []), list(head.parameters())]
 
-# %% ../nbs/06_training.ipynb #397d8b82
+# %% ../nbs/06_training.ipynb #82c0d062
 def multilabel_learner(
     dls: DataLoaders,  # batches from `datasets.multilabel_dataloaders`
     arch: str = EMBEDDED_ARCH,  # as in `load_body`
@@ -108,7 +108,7 @@ def multilabel_learner(
     learn.freeze()
     return learn
 
-# %% ../nbs/06_training.ipynb #6e1dd8a0
+# %% ../nbs/06_training.ipynb #fb72ab55
 def cached_features(
     body: nn.Module,  # from `load_body`
     dl,  # batches `(images, targs)` in a fixed order, such as `dls.valid`
@@ -123,7 +123,7 @@ def cached_features(
             targs.append(targets.as_subclass(torch.Tensor).cpu())
     return torch.cat(feats).clone(), torch.cat(targs).clone()
 
-# %% ../nbs/06_training.ipynb #dfad73fb
+# %% ../nbs/06_training.ipynb #2af4e74d
 def fit_probe(
     feats: torch.Tensor,  # features of the training rows, `(N, F)`
     targs: torch.Tensor,  # their targets, `(N, C)`, 0 or 1
@@ -163,7 +163,7 @@ def probe_probs(
     "What the probe says of cached features."
     return head(feats[:, :, None, None]).sigmoid()
 
-# %% ../nbs/06_training.ipynb #9866de4b
+# %% ../nbs/06_training.ipynb #a3364e22
 def tune_weight_decay(
     feats: torch.Tensor,  # features of the training rows, `(N, F)`
     targs: torch.Tensor,  # their targets, `(N, C)`
@@ -183,7 +183,7 @@ def tune_weight_decay(
             losses[weight_decay] += bce_with_logits(logits, targs[held_out]).item() / n_folds
     return losses
 
-# %% ../nbs/06_training.ipynb #3e2e2e1c
+# %% ../nbs/06_training.ipynb #b7ae4291
 def probe_splits(
     feats: torch.Tensor,  # features of all rows, `(N, F)`
     targs: torch.Tensor,  # their targets, `(N, C)`
@@ -199,7 +199,7 @@ def probe_splits(
         answers.append((probe_probs(head, feats[valid]), targs[valid], targs[train]))
     return answers
 
-# %% ../nbs/06_training.ipynb #53c1a15f
+# %% ../nbs/06_training.ipynb #7457e2bc
 def train_probe(
     dls: DataLoaders,  # made with `augment=False`: each training image is looked at once
     arch: str = EMBEDDED_ARCH,  # as in `load_body`

@@ -249,11 +249,11 @@ def readme(root=ROOT):
 
 
 def stage(to, root=ROOT):
-    "Copy what cleaning, exporting and rendering read and write."
+    "Copy what executing, cleaning, exporting and rendering read and write."
     cfg = config(root)
     skip = shutil.ignore_patterns('.*', '__pycache__', '*.pyc')
     shutil.copy(root / 'settings.ini', to)
-    for folder in (cfg['nbs_path'], cfg['lib_path']):
+    for folder in (cfg['nbs_path'], cfg['lib_path'], 'benchmarks'):
         if (root / folder).exists():
             shutil.copytree(root / folder, to / folder, ignore=skip)
     for module in exported(to):
