@@ -94,11 +94,13 @@ def decode(
     >>> decode(np.array([[0.9, 0.2, 0.5]]), ["clear", "haze", "water"])
     [['clear']]
     """
-    probs, thresh = np.asarray(probs), np.asarray(thresh, dtype=float)
+    probs, thresh = np.asarray(probs), np.asarray(thresh)
+    probs = probs if probs.dtype.kind == 'f' else probs.astype(float)
     if probs.ndim != 2 or not ((probs >= 0) & (probs <= 1)).all():
         raise ValueError('probs must be (N, C) and lie in [0, 1]; these look like logits, or hold nan')
     if not isinstance(vocab, (list, tuple)) or len(vocab) != probs.shape[1]:
         raise ValueError(f'vocab must be a list of {probs.shape[1]} names, one a column; got a {type(vocab).__name__} of {len(vocab)}')
     if thresh.shape not in ((), (len(vocab),)) or not ((thresh >= 0) & (thresh <= 1)).all():
         raise ValueError(f'thresh must lie in [0, 1] and be one number or {len(vocab)}, got {thresh}')
-    return [[label for label, on in zip(vocab, row, strict=True) if on] for row in probs > thresh]
+    on = probs > thresh.astype(probs.dtype)  # in the precision of probs, as torch does
+    return [[label for label, is_on in zip(vocab, row, strict=True) if is_on] for row in on]

@@ -12,19 +12,36 @@ import numpy as np
 import pandas as pd
 
 # %% ../nbs/07_thresholds.ipynb #aacd2502
+def _array(
+    x: Any,  # array, DataFrame, list, or tensor on any device
+) -> np.ndarray:
+    return np.asarray(x.detach().cpu() if hasattr(x, 'detach') else x)
+
+
 def _pair(
-    probs: Any,  # probabilities `(N, C)`: array, DataFrame or tensor
-    targs: Any,  # answers `(N, C)`, 0 or 1
+    probs: Any,  # probabilities, `(N, C)`
+    targs: Any,  # answers, `(N, C)`, 0 or 1
 ) -> tuple[np.ndarray, np.ndarray]:  # both as arrays, the second of booleans
     "Both as arrays, or a `ValueError` that says what is wrong with them."
-    probs, targs = (np.asarray(x.detach().cpu() if hasattr(x, 'detach') else x) for x in (probs, targs))
+    probs, targs = _array(probs), _array(targs)
     if probs.ndim != 2 or probs.shape != targs.shape or not probs.size:
         raise ValueError(f'probs and targs must both be (N, C) with at least one row, got {probs.shape} and {targs.shape}')
     if not ((probs >= 0) & (probs <= 1)).all():
         raise ValueError('probs must lie in [0, 1]; these look like logits (take the sigmoid first) or hold nan')
     if not np.isin(targs, (0, 1)).all():
         raise ValueError('targs must be 0 or 1')
-    return probs, targs.astype(bool)
+    return probs if probs.dtype.kind == 'f' else probs.astype(float), targs.astype(bool)
+
+
+def _decide(
+    probs: np.ndarray,  # probabilities, `(N, C)`
+    thresh: Any,  # one number or `(C,)`
+) -> np.ndarray:  # booleans, `(N, C)`
+    "The labels that are on, compared in the precision of `probs`, as torch does."
+    thresh = _array(thresh)
+    if thresh.shape not in ((), probs.shape[1:]) or not ((thresh >= 0) & (thresh <= 1)).all():
+        raise ValueError(f'thresh must lie in [0, 1] and be one number or {probs.shape[1]}, got {thresh}')
+    return probs > thresh.astype(probs.dtype)
 
 
 def _ratio(
@@ -54,31 +71,20 @@ def scores_at(
     >>> scores_at([[0.9, 0.2], [0.6, 0.4]], [[1, 0], [0, 1]])["precision"]
     0.5
     """
+    if average not in ('micro', 'macro', 'none'):
+        raise ValueError(f"average must be 'micro', 'macro' or 'none', got {average!r}")
     probs, targs = _pair(probs, targs)
-    thresh = _thresh(thresh, probs.shape[1])
-    on = probs > thresh
+    on = _decide(probs, thresh)
     hits, false_alarms, misses = ((a & b).sum(0) for a, b in ((on, targs), (on, ~targs), (~on, targs)))
     if average == 'micro':
         hits, false_alarms, misses = hits.sum(), false_alarms.sum(), misses.sum()
     scores = {
-        'accuracy': (on == targs).mean(0 if average == 'none' else None),
+        'accuracy': (on == targs).mean(0),
         'precision': _ratio(hits, hits + false_alarms),
         'recall': _ratio(hits, hits + misses),
         'f1': _ratio(2 * hits, 2 * hits + false_alarms + misses),
     }
-    if average not in ('micro', 'macro', 'none'):
-        raise ValueError(f"average must be 'micro', 'macro' or 'none', got {average!r}")
     return scores if average == 'none' else {name: float(np.mean(score)) for name, score in scores.items()}
-
-
-def _thresh(
-    thresh: Any,  # what was given as threshold
-    n_labels: int,  # C
-) -> np.ndarray:  # a number or `(C,)`
-    thresh = np.asarray(thresh.detach().cpu() if hasattr(thresh, 'detach') else thresh, dtype=float)
-    if thresh.shape not in ((), (n_labels,)) or not ((thresh >= 0) & (thresh <= 1)).all():
-        raise ValueError(f'thresh must lie in [0, 1] and be one number or {n_labels}, got {thresh}')
-    return thresh
 
 # %% ../nbs/07_thresholds.ipynb #16f7f44b
 def sweep(
@@ -116,8 +122,8 @@ def baselines(
     >>> baselines([[1, 0], [1, 1]], [[1, 0], [1, 0], [0, 1]]).loc["constant", "accuracy"]
     0.75
     """
-    train_targs = np.asarray(train_targs)
-    answers = {'all-negative': 0.0, 'all-positive': 1.0, 'constant': (train_targs.mean(0) > 0.5).astype(float)}
+    often = _array(train_targs).mean(0) > 0.5
+    answers = {'all-negative': 0.0, 'all-positive': 1.0, 'constant': often.astype(float)}
     shape = np.shape(targs)
     return pd.DataFrame({name: scores_at(np.broadcast_to(answer, shape), targs, 0.5, average) for name, answer in answers.items()}).T
 
