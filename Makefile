@@ -16,7 +16,8 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 # The kernel is this environment's own, even beside another one in the reader's home.
 export JUPYTER_PREFER_ENV_PATH := 1
 
-JOBS ?= 2
+# Lessons at a time: the course takes one, which then has all cores; the rest take two.
+JOBS ?=
 ONLY ?=
 PYTEST_ARGS ?=
 
@@ -27,20 +28,20 @@ help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 course: $(STAMP)  ## Execute every lesson on the embedded data and print what was learnt
-	@$(EMBEDDED) $(PY) tools/lessons.py course --jobs $(JOBS) $(ONLY)
+	@$(EMBEDDED) $(PY) tools/lessons.py course --jobs $(or $(JOBS),1) $(ONLY)
 
 test: $(STAMP)  ## Lint, re-run every notebook cell and compare its output, run the quick tests
 	@$(MAKE) --no-print-directory lint
-	$(EMBEDDED) $(PY) -m pytest --nbval nbs tests -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+	$(EMBEDDED) $(PY) -m pytest --nbval nbs tests -n $(or $(JOBS),2) --dist loadfile $(PYTEST_ARGS)
 
 test-slow: $(STAMP)  ## Run the slow tests: wheel, killed processes, failing lessons
 	$(EMBEDDED) $(PY) -m pytest --slow -m slow tests $(PYTEST_ARGS)
 
 real: $(STAMP)  ## Run copies of the lessons on the real data under MULTILABEL_NB_DATA; write nothing back
-	@$(PY) tools/lessons.py real --jobs $(JOBS) $(ONLY)
+	@$(PY) tools/lessons.py real --jobs $(or $(JOBS),2) $(ONLY)
 
 notebooks: $(STAMP)  ## Re-execute, clean and export the notebooks in place, and write README.md
-	@$(EMBEDDED) $(PY) tools/lessons.py notebooks --jobs $(JOBS) $(ONLY)
+	@$(EMBEDDED) $(PY) tools/lessons.py notebooks --jobs $(or $(JOBS),2) $(ONLY)
 
 readme: $(STAMP)  ## Write README.md from nbs/index.ipynb, as `make notebooks` does at its end
 	@$(PY) tools/lessons.py readme
