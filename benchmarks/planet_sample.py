@@ -22,6 +22,7 @@ from multilabel_nb.training import cached_features, fit_probe, load_body, multil
 
 # isort: split
 from fastai.data.transforms import RandomSplitter
+from fastai.torch_core import set_seed
 
 SEED, SIZE, N_ALL_LABELS = 42, 128, 17
 
@@ -68,7 +69,7 @@ def probe_on(feats, targs, splits):
 def recipe_on(src, df, vocab, splits):
     "One frozen epoch, five of everything at graded rates."
     dls = multilabel_dataloaders(multilabel_datasets(df, src / 'train', vocab, splits), size=SIZE, bs=64)
-    torch.manual_seed(SEED)
+    set_seed(SEED)
     with tempfile.TemporaryDirectory() as scratch:
         learn = multilabel_learner(dls, path=scratch)
         began = time.perf_counter()

@@ -71,7 +71,7 @@ class PILImageRGB(PILImage):
         >>> PILImageRGB.create(Image.new("CMYK", (8, 6))).mode
         'RGB'
         """
-        return cls(file.convert('RGB') if isinstance(file, Image.Image) else open_rgb(file))
+        return cls(open_rgb(file))
 
 # %% ../nbs/02_datasets.ipynb #5d16ad70
 def multilabel_datasets(
@@ -84,10 +84,14 @@ def multilabel_datasets(
 ) -> Datasets:  # items `(PILImageRGB, target of shape (C,))`
     """Lazy pairs of picture and one-hot target.
 
-    Raises `ValueError` at once, naming row and label, when a row has a label that `vocab` lacks, and when `vocab` is not a list.
+    Raises `ValueError` at once, naming row and label, when a row has a label that `vocab` lacks, when `vocab` is not a list, and when a
+    column is missing.
     """
     if not isinstance(vocab, list):
         raise ValueError(f'vocab must be a list, whose order is fixed, not {type(vocab).__name__}')
+    missing = {image_col, 'labels'} - set(df.columns)
+    if missing:
+        raise ValueError(f'the table has no column {sorted(missing)[0]!r}; there are {list(df.columns)}')
     one_hot(df['labels'], vocab)
     get_x = partial(image_path, folder=Path(folder), suffix=suffix, image_col=image_col)
     x_tfms = [get_x, PILImageRGB.create]
@@ -101,7 +105,7 @@ def multilabel_dataloaders(
     bs: int = 32,  # images a batch
     mean: tuple = (0.5, 0.5, 0.5),  # per channel, of pixels in [0, 1]; must be what the network was trained with
     std: tuple = (0.5, 0.5, 0.5),  # likewise
-    augment: bool = True,  # flips, quarter turns, small zooms and changes of light, on training batches alone
+    augment: bool = True,  # flips, quarter turns, turns by up to 10 degrees, small zooms and changes of light, on training batches alone
     device=None,  # where batches go; `None` is fastai's choice, a GPU if there is one
     num_workers: int = 0,  # processes that open images; 0 opens them in this one
 ) -> DataLoaders:  # batches `(images (N, 3, size, size), targs (N, C))`

@@ -56,30 +56,33 @@ def predict_probs(
     Raises
     ------
     ValueError
-        If `files` is a single path or holds none, or as `sources.open_rgb` does, naming the file.
+        If `files` is a single path or holds none, if `bs` is below 1, or as `sources.open_rgb` does, naming the file.
 
     Example
     -------
-    >>> predict_probs(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(48, 2)), [file], 4, (0.5,) * 3, (0.5,) * 3).shape
-    (1, 2)
+    >>> import io, torch
+    >>> png = io.BytesIO()
+    >>> Image.new("RGB", (9, 7)).save(png, "png")
+    >>> predict_probs(torch.nn.Flatten(), [png.getvalue()], 4, (0.5,) * 3, (0.5,) * 3).shape
+    (1, 48)
     """
     import torch
 
-    if isinstance(files, (str, Path, bytes)) or not len(files):
-        raise ValueError('files must be a list of at least one image; for a single one write [file]')
-    weight = next(model.parameters())
+    if isinstance(files, (str, Path, bytes)) or not len(files) or bs < 1:
+        raise ValueError('files must be a list of at least one image (for a single one write [file]), and bs at least 1')
+    device = next((weight.device for weight in model.parameters()), 'cpu')
     model.eval()
     probs = []
     with torch.inference_mode():
         for start in range(0, len(files), bs):
             images = np.stack([preprocess(open_rgb(file), size, mean, std) for file in files[start : start + bs]])
-            probs.append(model(torch.from_numpy(images).to(weight.device)).sigmoid().cpu().numpy())
+            probs.append(model(torch.from_numpy(images).to(device)).sigmoid().cpu().numpy())
     return np.concatenate(probs)
 
 
 def decode(
-    probs: np.ndarray,  # probabilities in [0, 1], `(N, C)`
-    vocab: list[str],  # C names, in the order of the columns
+    probs: Any,  # probabilities in [0, 1], `(N, C)`: array or tensor
+    vocab: Sequence[str],  # C names, in the order of the columns; fastai's `dls.vocab` will do
     thresh: float | Sequence[float] = 0.5,  # in [0, 1]: one number, or one for each label
 ) -> list[list[str]]:  # for each row, the labels whose probability is above their threshold
     """Probabilities to names.
@@ -94,12 +97,16 @@ def decode(
     >>> decode(np.array([[0.9, 0.2, 0.5]]), ["clear", "haze", "water"])
     [['clear']]
     """
-    probs, thresh = np.asarray(probs), np.asarray(thresh)
+    probs, thresh = (np.asarray(x.detach().cpu() if hasattr(x, 'detach') else x) for x in (probs, thresh))
     probs = probs if probs.dtype.kind == 'f' else probs.astype(float)
-    if probs.ndim != 2 or not ((probs >= 0) & (probs <= 1)).all():
-        raise ValueError('probs must be (N, C) and lie in [0, 1]; these look like logits, or hold nan')
-    if not isinstance(vocab, (list, tuple)) or len(vocab) != probs.shape[1]:
-        raise ValueError(f'vocab must be a list of {probs.shape[1]} names, one a column; got a {type(vocab).__name__} of {len(vocab)}')
+    if probs.ndim != 2:
+        raise ValueError(f'probs must be (N, C), got {probs.shape}')
+    if not ((probs >= 0) & (probs <= 1)).all():
+        raise ValueError('probs must lie in [0, 1]; these look like logits, or hold nan')
+    if vocab is None or isinstance(vocab, (str, set, frozenset, dict)):
+        raise ValueError(f'vocab must be an ordered list of names, not {type(vocab).__name__}')
+    if len(vocab) != probs.shape[1]:
+        raise ValueError(f'vocab has {len(vocab)} names for {probs.shape[1]} columns of probs')
     if thresh.shape not in ((), (len(vocab),)) or not ((thresh >= 0) & (thresh <= 1)).all():
         raise ValueError(f'thresh must lie in [0, 1] and be one number or {len(vocab)}, got {thresh}')
     on = probs > thresh.astype(probs.dtype)  # in the precision of probs, as torch does

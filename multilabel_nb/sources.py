@@ -15,7 +15,7 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
@@ -876,7 +876,7 @@ def _to_rgb(
 
 
 def open_rgb(
-    file: str | Path | bytes | BinaryIO,  # path, the bytes of an image file, or an open binary file
+    file: str | Path | bytes | BinaryIO | Image.Image,  # path, the bytes of an image file, an open binary file, or an image opened already
 ) -> Image.Image:  # mode RGB, upright, fully loaded; the first frame of several
     """Open any image file as the RGB picture that training and inference both see.
 
@@ -888,7 +888,8 @@ def open_rgb(
     """
     what = str(file) if isinstance(file, (str, Path)) else f'{type(file).__name__} {getattr(file, "name", "")}'.strip()
     try:
-        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as img:
+        opened = nullcontext(file) if isinstance(file, Image.Image) else Image.open(io.BytesIO(file) if isinstance(file, bytes) else file)
+        with opened as img:
             img.load()
             return _to_rgb(ImageOps.exif_transpose(img))
     except FileNotFoundError:

@@ -6,6 +6,7 @@
 __all__ = ['scores_at', 'sweep', 'baselines', 'plot_sweep', 'choose_threshold']
 
 # %% ../nbs/07_thresholds.ipynb #71605e6c
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -95,15 +96,17 @@ def sweep(
 ) -> pd.DataFrame:  # a row for each threshold (the index): `accuracy`, `precision`, `recall`, `f1`
     """What each of several thresholds, shared by all labels, scores.
 
-    Raises `ValueError` as `scores_at` does.
+    Raises `ValueError` as `scores_at` does, and when there is no threshold.
 
     Example
     -------
     >>> sweep([[0.9, 0.2], [0.6, 0.4]], [[1, 0], [0, 1]], thresholds=[0.3, 0.5]).accuracy.tolist()
     [0.75, 0.5]
     """
-    if isinstance(thresholds, int):
+    if isinstance(thresholds, Integral):
         thresholds = np.linspace(0.05, 0.95, thresholds)
+    if average == 'none' or not len(thresholds):
+        raise ValueError("a sweep needs at least one threshold, and average 'micro' or 'macro'")
     rows = [scores_at(probs, targs, thresh, average) for thresh in thresholds]
     return pd.DataFrame(rows, index=pd.Index(thresholds, name='thresh', dtype=float))
 
@@ -119,13 +122,15 @@ def baselines(
 
     Example
     -------
-    >>> baselines([[1, 0], [1, 1]], [[1, 0], [1, 0], [0, 1]]).loc["constant", "accuracy"]
-    0.75
+    >>> baselines([[1, 0], [1, 1]], [[1, 0], [1, 0], [0, 1]]).accuracy.tolist()
+    [0.25, 0.75, 0.75]
     """
-    often = _array(train_targs).mean(0) > 0.5
+    targs, train_targs = _array(targs), _array(train_targs)
+    if train_targs.shape[1:] != targs.shape[1:] or not len(train_targs) or not np.isin(train_targs, (0, 1)).all():
+        raise ValueError(f'train_targs must be 0 or 1 and (M, C) for targs (N, C), got {train_targs.shape} and {targs.shape}')
+    often = train_targs.mean(0) > 0.5
     answers = {'all-negative': 0.0, 'all-positive': 1.0, 'constant': often.astype(float)}
-    shape = np.shape(targs)
-    return pd.DataFrame({name: scores_at(np.broadcast_to(answer, shape), targs, 0.5, average) for name, answer in answers.items()}).T
+    return pd.DataFrame({name: scores_at(np.broadcast_to(answer, targs.shape), targs, 0.5, average) for name, answer in answers.items()}).T
 
 # %% ../nbs/07_thresholds.ipynb #9bdf7ad7
 def plot_sweep(
@@ -154,15 +159,15 @@ def choose_threshold(
     metric: str = 'f1',  # 'accuracy', 'precision', 'recall' or 'f1'
     average: str = 'micro',  # 'micro', 'macro', or 'none' for a threshold of each label's own
     thresholds: Any = 29,  # candidates in [0, 1], or how many to spread evenly over 0.05 to 0.95
-) -> float | np.ndarray:  # the best candidate, the middle one of equals; `(C,)` for 'none'
+) -> float | np.ndarray:  # the best candidate, the middle one of equals (of all, for a label that no row carries); `(C,)` for 'none'
     """The threshold with the best score on these rows. Report what it scores on *other* rows.
 
     Raises `ValueError` as `scores_at` does, and for an unknown `metric`.
 
     Example
     -------
-    >>> round(choose_threshold([[0.9], [0.6], [0.3]], [[1], [1], [0]], thresholds=[0.2, 0.4, 0.5, 0.7]), 2)
-    0.4
+    >>> choose_threshold([[0.9], [0.6], [0.3]], [[1], [1], [0]], thresholds=[0.2, 0.35, 0.45, 0.55, 0.7])
+    0.45
     """
     if average == 'none':
         probs, targs = _pair(probs, targs)

@@ -40,7 +40,7 @@ def _embedded_weights(
 
 
 def load_body(
-    arch: str = EMBEDDED_ARCH,  # a timm name, else a torchvision name; the default needs no network
+    arch: str = EMBEDDED_ARCH,  # a convolutional network: a timm name, else a torchvision name; the default needs no download
     pretrained: bool = True,  # False: random weights
 ) -> nn.Module:  # images `(N, 3, H, W)` to features `(N, F, h, w)`
     """A network without its head.
@@ -89,6 +89,16 @@ def param_groups(
     return [sum(layers[:cut], []), sum(layers[cut:], []), list(head.parameters())]
 
 # %% ../nbs/06_training.ipynb #82c0d062
+def _maps(
+    body: nn.Module,  # from `load_body`
+    images: torch.Tensor,  # `(N, 3, H, W)`
+) -> torch.Tensor:  # `(N, F, h, w)`
+    maps = body(images.as_subclass(torch.Tensor))
+    if maps.ndim != 4:
+        raise ValueError(f'{type(body).__name__} makes {tuple(maps.shape)}, not feature maps (N, F, h, w): take a convolutional network')
+    return maps
+
+
 def multilabel_learner(
     dls: DataLoaders,  # batches from `datasets.multilabel_dataloaders`
     arch: str = EMBEDDED_ARCH,  # as in `load_body`
@@ -98,11 +108,15 @@ def multilabel_learner(
     metrics=(),  # fastai metrics for the training table
     **kwargs,  # passed to fastai's `Learner` (`path`, `cbs`, …)
 ) -> Learner:  # frozen up to its head
-    "A learner over pretrained body and new head, with three parameter groups and a loss that no other learner shares."
+    """A learner over pretrained body and new head, with three parameter groups and a loss that no other learner shares.
+
+    Raises `ValueError` for a body that makes no feature maps, such as a transformer.
+    """
     if model is None:
         body = load_body(arch, pretrained)
+        images = dls.valid.one_batch()[0][:1].cpu()
         with torch.inference_mode():
-            n_features = body.eval()(torch.zeros(1, 3, 64, 64)).shape[1]
+            n_features = _maps(body.eval(), images).shape[1]
         model = nn.Sequential(body, create_head(n_features, len(dls.vocab)))
     learn = Learner(dls, model, loss_func=MultiLabelBCE(thresh=thresh), splitter=param_groups, metrics=list(metrics), **kwargs)
     learn.freeze()
@@ -119,7 +133,7 @@ def cached_features(
     feats, targs = [], []
     with torch.inference_mode():
         for images, targets in tqdm(dl, 'features', disable=not progress, leave=False):
-            feats.append(body(images.as_subclass(torch.Tensor)).mean((2, 3)).cpu())
+            feats.append(_maps(body, images).mean((2, 3)).cpu())
             targs.append(targets.as_subclass(torch.Tensor).cpu())
     return torch.cat(feats).clone(), torch.cat(targs).clone()
 
@@ -132,10 +146,18 @@ def fit_probe(
 ) -> nn.Sequential:  # a head: feature maps `(N, F, h, w)` to logits `(N, C)`
     """Fit one logistic regression per label on fixed features; put behind the body, the answer is a whole network.
 
-    Raises `ValueError` when features and targets have different numbers of rows.
+    Raises `ValueError` when there are fewer than two rows, when features and targets have different numbers of them, when a feature is not
+    finite, or when `weight_decay` is not above 0.
+
+    >>> head = fit_probe(torch.tensor([[0.0], [0.1], [1.0], [1.1]]), torch.tensor([[0], [0], [1], [1]]))
+    >>> (probe_probs(head, torch.tensor([[0.0], [1.0]])) > 0.5).tolist()
+    [[False], [True]]
     """
-    if len(feats) != len(targs):
-        raise ValueError(f'{len(feats)} rows of features, {len(targs)} rows of targets')
+    if len(feats) != len(targs) or len(feats) < 2:
+        raise ValueError(f'{len(feats)} rows of features, {len(targs)} rows of targets; give the same number, at least two')
+    if not feats.isfinite().all() or not weight_decay > 0:
+        raise ValueError(f'features must be finite and weight_decay above 0; weight_decay is {weight_decay}')
+    targs = targs.to(feats.dtype)
     norm = nn.BatchNorm1d(feats.shape[1], affine=False)
     norm.running_mean.copy_(feats.mean(0))
     norm.running_var.copy_(feats.var(0))
@@ -171,7 +193,12 @@ def tune_weight_decay(
     n_folds: int = 3,  # parts the rows are cut in, each held out once
     seed: int = 0,  # which cut
 ) -> pd.Series:  # mean loss on the rows held out, indexed by candidate; `.idxmin()` is the choice
-    "Cross-validate the probe's penalty."
+    """Cross-validate the probe's penalty.
+
+    Raises `ValueError` when there are not two rows for each fold.
+    """
+    if len(feats) < 2 * n_folds:
+        raise ValueError(f'{len(feats)} rows are too few for {n_folds} folds')
     order = torch.randperm(len(feats), generator=torch.Generator().manual_seed(seed))
     folds = order.chunk(n_folds)
     losses = pd.Series(0.0, index=pd.Index(candidates, name='weight_decay'), name='loss')

@@ -73,6 +73,7 @@ def test_committed_with_outputs_and_without_stray_errors(file):
     for cell in code_cells(nb):
         failed = any(o.output_type == 'error' for o in cell.outputs)
         assert failed == ('raises-exception' in cell.metadata.get('tags', [])), cell.source
+        assert not any('application/vnd.jupyter.widget-view+json' in o.get('data', {}) for o in cell.outputs), cell.source
 
 
 def test_version_is_said_once():

@@ -310,12 +310,14 @@ def take_over(staged, root=ROOT):
         print('nothing changed')
 
 
-def shorten_errors(nb):
-    "Leave of a shown error its last line: the frames above it name this machine's folders, and the message is the lesson."
+def tidy_outputs(nb):
+    "Leave out what a stored notebook cannot show: an error's frames, which name this machine's folders, and bars whose kernel is gone."
     for cell in nb.cells:
-        for output in cell.get('outputs', []):
-            if output.output_type == 'error':
-                output.traceback = [f'{output.ename}: {output.evalue}']
+        if cell.cell_type == 'code':
+            cell.outputs = [o for o in cell.outputs if 'application/vnd.jupyter.widget-view+json' not in o.get('data', {})]
+            for output in cell.outputs:
+                if output.output_type == 'error':
+                    output.traceback = [f'{output.ename}: {output.evalue}']
 
 
 # ---- the subcommands
@@ -351,7 +353,7 @@ def notebooks(args):
             print('\nNothing was written.')
             return report(runs)
         for run in runs:
-            shorten_errors(run.nb)
+            tidy_outputs(run.nb)
             atomic_write(run.file, nbformat.writes(run.nb).encode() + b'\n')
         take_over(settle(staged))
     return report(runs)

@@ -1,0 +1,28 @@
+"""The examples in the docstrings do what they say."""
+
+import doctest
+import importlib
+
+import pytest
+
+from multilabel_nb.explore import build_vocab, drop_rare, random_split, read_labels
+from multilabel_nb.sources import data_name, planet_sample
+
+MODULES = ['explore', 'datasets', 'losses', 'metrics', 'training', 'thresholds', 'inference']
+
+
+@pytest.fixture(scope='module')
+def names():
+    "What an example may take for granted: the table of lesson 01."
+    src = planet_sample()
+    df = read_labels(src / 'labels.csv', verbose=False)
+    train, valid = random_split(len(df))
+    known = {'src': src, 'df': df, 'train': train, 'valid': valid, 'splits': (train, valid), 'vocab': build_vocab(df, train, verbose=False)}
+    return {**known, 'drop_rare': drop_rare, 'data_name': data_name, 'planet_sample': planet_sample}
+
+
+@pytest.mark.parametrize('name', MODULES)
+def test_examples(name, names):
+    module = importlib.import_module(f'multilabel_nb.{name}')
+    failed, tried = doctest.testmod(module, extraglobs=names, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+    assert tried and not failed
