@@ -22,7 +22,7 @@ def pytest_configure(config):
     if option.nbval:
         option.nbval_current_env = not option.nbval_kernel_name
         option.nbval_sanitize_with = option.nbval_sanitize_with or str(ROOT / 'nbs' / 'sanitize.cfg')
-        option.nbval_cell_timeout = min(option.nbval_cell_timeout, 120)
+        option.nbval_cell_timeout = min(option.nbval_cell_timeout, 300)
         option.nbval_kernel_startup_timeout = max(option.nbval_kernel_startup_timeout, 120)
 
 

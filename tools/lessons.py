@@ -406,7 +406,7 @@ def main():
         if name in ('course', 'notebooks', 'real'):
             sub.add_argument('names', nargs='*', help='parts of file names; all lessons when none is given')
             sub.add_argument('--jobs', type=int, default=2, help='lessons at a time (default 2)')
-            sub.add_argument('--timeout', type=int, default=120, help='seconds a cell may take (default 120)')
+            sub.add_argument('--timeout', type=int, default=300, help='seconds a cell may take (default 300)')
     args = parser.parse_args()
     os.environ['PATH'] = f'{BIN}{os.pathsep}{os.environ["PATH"]}'
     return args.run(args)
