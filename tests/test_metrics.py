@@ -1,8 +1,13 @@
 """Losses and metrics on inputs no lesson shows: odd shapes, ties, empty columns, extreme logits, half precision, hostile tables."""
 
 import doctest
+import importlib.util
 import pickle
+import subprocess
+import sys
 import warnings
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,6 +17,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from sklearn import metrics as skm
 from sklearn.metrics import average_precision_score, hamming_loss
 
 from multilabel_nb import losses, metrics
@@ -21,8 +27,13 @@ from multilabel_nb.metrics import (
     accuracy_multi,
     all_negative_accuracy,
     average_precision,
+    average_scores,
+    confusion_tables,
     constant_accuracy,
     constant_prediction,
+    exact_match,
+    f_beta,
+    label_report,
     mean_average_precision,
     score_report,
 )
@@ -135,6 +146,178 @@ def test_each_loss_object_is_its_own():
 # ---- metrics
 
 
+EDGES = {
+    'no positives': lambda probs, targs, thresh: not targs.any(),
+    'a label with no positives': lambda probs, targs, thresh: not targs.any(0).all(),
+    'all positives': lambda probs, targs, thresh: targs.all(),
+    'nothing on': lambda probs, targs, thresh: not (probs > thresh).any(),
+    'one item': lambda probs, targs, thresh: len(probs) == 1,
+    'one label': lambda probs, targs, thresh: probs.shape[1] == 1,
+    'ties at the threshold': lambda probs, targs, thresh: (probs == thresh).sum() > 1,
+}
+
+
+@st.composite
+def edgy(draw):
+    probs, targs = draw(scored())
+    return probs, draw(st.sampled_from([targs, targs, targs, np.zeros_like(targs), np.ones_like(targs)]))
+
+
+def precision_recall_f(on, targs, beta, average):
+    # a column that is always off counts in none of these averages; scikit-learn takes a single column for a class number
+    on, targs = (np.pad(x, ((0, 0), (0, 1))) for x in (on, targs))
+    return skm.precision_recall_fscore_support(targs, on, beta=beta, average=average, zero_division=0)
+
+
+def assert_scikit_learns(probs, targs, thresh, beta):
+    on = probs > thresh
+    averages = {average: precision_recall_f(on, targs, beta, average)[:3] for average in ('micro', 'weighted', 'samples')}
+    averages['macro'] = np.stack(precision_recall_f(on, targs, beta, None))[:3, :-1].mean(1)
+    tables = skm.multilabel_confusion_matrix(*(np.pad(x, ((0, 0), (0, 1))) for x in (targs, on)))[:-1]
+    close = dict(rtol=0, atol=1e-12)
+    ours = no_warning(average_scores, probs, targs, thresh, beta)
+    for average, theirs in averages.items():
+        np.testing.assert_allclose(ours.loc[average], theirs, **close)
+        assert no_warning(f_beta, probs, targs, thresh, beta, average) == pytest.approx(theirs[2], abs=1e-12)
+    assert np.array_equal(confusion_tables(probs, targs, thresh=thresh).to_numpy().reshape(-1, 2, 2), tables)
+    report = label_report(probs, targs, thresh=thresh)
+    np.testing.assert_allclose(
+        report[['precision', 'recall', 'f1', 'support']].T, np.stack(precision_recall_f(on, targs, 1, None))[:, :-1], **close
+    )
+    found = [average_precision_score(t, p) if t.any() else np.nan for t, p in zip(targs.T, probs.T, strict=True)]
+    np.testing.assert_allclose(report['average_precision'], found, **close)
+    assert no_warning(mean_average_precision, probs, targs) == pytest.approx(no_warning(np.nanmean, found), nan_ok=True)
+    assert metrics.hamming_loss(probs, targs, thresh) == pytest.approx(hamming_loss(targs, on), abs=1e-12)
+    assert accuracy_multi(probs, targs, thresh) == pytest.approx(1 - hamming_loss(targs, on), abs=1e-12)
+    assert exact_match(probs, targs, thresh) == pytest.approx(skm.accuracy_score(targs, on), abs=1e-12)
+
+
+def test_two_hundred_cases_are_scikit_learns_edges_included():
+    met = Counter()
+
+    @settings(max_examples=200, deadline=None, derandomize=True, database=None)
+    @given(edgy(), st.sampled_from([0.0, 0.2, 0.5, 0.7, 1.0]), st.sampled_from([0.5, 1.0, 2.0]))
+    def compare(case, thresh, beta):
+        thresh = np.float32(thresh)
+        met.update(['cases', *(name for name, meets in EDGES.items() if meets(*case, thresh))])
+        assert_scikit_learns(*case, float(thresh), beta)
+
+    compare()
+    assert met['cases'] >= 200 and all(met[name] >= 5 for name in EDGES), met
+
+
+@quick
+@given(scored(), st.integers(0, 2**31), st.sampled_from([0.2, 0.5]))
+def test_unknown_answers_are_left_out(case, seed, thresh):
+    probs, targs = case
+    holes = np.random.default_rng(seed).random(targs.shape) < 0.3
+    holes[-1, -1] = False  # something is known
+    partly, on = np.where(holes, np.nan, targs), probs > np.float32(thresh)
+    options = dict(thresh=thresh, ignore_nan=True)
+    known = ~holes
+    assert accuracy_multi(probs, partly, **options) == pytest.approx((on == targs)[known].mean())
+    assert metrics.hamming_loss(probs, partly, **options) == pytest.approx((on != targs)[known].mean())
+    report, tables = label_report(probs, partly, **options), confusion_tables(probs, partly, **options)
+    assert report['unknown'].tolist() == holes.sum(0).tolist()
+    for j in range(targs.shape[1]):
+        k = known[:, j]
+        if not k.any():
+            assert report.loc[f'column {j}', 'support'] == 0 and np.isnan(report.loc[f'column {j}', 'average_precision'])
+            continue
+        alone = label_report(probs[k, j : j + 1], targs[k, j : j + 1], thresh=thresh).iloc[0]
+        pd.testing.assert_series_equal(report.drop(columns='unknown').iloc[j], alone, check_names=False)
+        assert tables.iloc[j].sum() == k.sum()
+    rows = known.any(1)
+    whole = [(on == targs)[i, known[i]].all() for i in np.flatnonzero(rows)]
+    assert exact_match(probs, partly, **options) == pytest.approx(np.mean(whole))
+    # off and not wanted where unknown: to F-beta that is nobody's answer
+    per_image = skm.fbeta_score(
+        *(np.pad((x & known)[rows], ((0, 0), (0, 1))) for x in (targs, on)), beta=2, average='samples', zero_division=0
+    )
+    assert f_beta(probs, partly, **options) == pytest.approx(per_image)
+    train = constant_prediction(partly, ignore_nan=True)
+    best = [targs[known[:, j], j].mean() > 0.5 if known[:, j].any() else False for j in range(targs.shape[1])]
+    assert train.tolist() == best
+    scores = score_report(probs, partly, partly, **options)['accuracy_multi']
+    expected = [(on == targs)[known].mean(), (~targs)[known].mean(), (np.array(best) == targs)[known].mean()]
+    assert scores.tolist() == pytest.approx(expected)
+
+
+ANSWERED = [accuracy_multi, metrics.hamming_loss, exact_match, f_beta, average_scores, label_report, confusion_tables, average_precision]
+
+
+@pytest.mark.parametrize('metric', [*ANSWERED, mean_average_precision])
+def test_unknown_answers_are_refused_unless_asked_for(metric):
+    probs, partly = np.full((3, 2), 0.7), np.array([[1, 0], [0, np.nan], [1, 1]])
+    with pytest.raises(ValueError, match='row 1, label 1; ignore_nan=True'):
+        metric(probs, partly)
+    with pytest.raises(ValueError, match='no known answer'):
+        metric(probs, np.full((3, 2), np.nan), ignore_nan=True)
+    with pytest.raises(ValueError, match='only 0 and 1'):
+        metric(probs, partly * 2, ignore_nan=True)
+    with pytest.raises(ValueError, match='probs hold nan'):
+        metric(partly, partly, ignore_nan=True)
+    metric(probs, partly, ignore_nan=True)
+
+
+@pytest.mark.parametrize('baseline', [all_negative_accuracy, constant_prediction])
+def test_baselines_refuse_unknown_answers(baseline):
+    with pytest.raises(ValueError, match='targs hold nan, first at row 0, label 0'):
+        baseline([[np.nan], [1]])
+
+
+def test_options_that_do_not_fit():
+    probs, targs = np.full((2, 2), 0.7), np.eye(2)
+    for beta in (0, -1, float('inf'), float('nan')):
+        for metric in (f_beta, average_scores):
+            with pytest.raises(ValueError, match='beta must be'):
+                metric(probs, targs, beta=beta)
+    with pytest.raises(ValueError, match='average must be one of micro, macro'):
+        f_beta(probs, targs, average='none')
+    for metric in (label_report, confusion_tables, average_scores):
+        with pytest.raises(ValueError, match='vocab has 1 labels, probs have 2'):
+            metric(probs, targs, vocab=['clear'])
+    for metric in (exact_match, f_beta, label_report, confusion_tables):
+        with pytest.raises(ValueError, match='thresh has 3 values'):
+            metric(probs, targs, thresh=torch.full((3,), 0.5))
+
+
+def test_macro_means_say_what_they_count_as_zero():
+    probs, targs = np.full((4, 3), 0.7), np.tile([1, 0, 0], (4, 1))
+    for metric in (average_scores, lambda *a, **k: f_beta(*a, average='macro', **k)):
+        with pytest.warns(UserWarning, match='counts as 0 what no row carries: road, water'):
+            metric(probs, targs, vocab=['clear', 'road', 'water'])
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        f_beta(probs, targs)  # per image: nothing to say
+        label_report(probs, targs)
+        average_scores(probs, np.ones((4, 3)))
+
+
+def test_thresholds_of_their_own_and_half_precision():
+    probs, targs = torch.tensor([[0.3, 0.6], [0.4, 0.7]]), torch.tensor([[0, 1], [1, 1]])
+    each = torch.tensor([0.35, 0.65])
+    assert confusion_tables(probs, targs, thresh=each).to_numpy().tolist() == [[1, 0, 0, 1], [0, 0, 1, 1]]
+    assert label_report(probs.bfloat16(), targs, thresh=each)['average_precision'].tolist() == [1, 1]
+    assert average_precision(probs.half(), targs).tolist() == [1, 1]
+
+
+def test_the_two_reports_of_the_benchmark_agree():
+    file = Path(__file__).parents[1] / 'benchmarks' / 'metrics.py'
+    spec = importlib.util.spec_from_file_location('benchmark_of_metrics', file)
+    benchmark = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(benchmark)
+    seconds = benchmark.measure_time(20_000, rounds=1)  # asserts that they agree; its bounds are for the full size
+    assert set(seconds) == {'ours', 'scikit-learn'} and all(0 < s < 60 for s in seconds.values())
+
+
+@pytest.mark.slow
+def test_the_label_report_keeps_its_bounds():
+    file = Path(__file__).parents[1] / 'benchmarks' / 'metrics.py'
+    done = subprocess.run([sys.executable, file], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 @quick
 @given(scored(), st.sampled_from([0.0, 0.2, 0.5, 1.0]))
 def test_accuracy_is_one_minus_hamming(case, thresh):
@@ -181,7 +364,7 @@ def test_report_is_the_sum_of_its_parts(case, n_train):
     assert report.loc['model', 'labels_judged'] == f'{targs.any(0).sum()} of {targs.shape[1]}'
 
 
-@pytest.mark.parametrize('metric', [accuracy_multi, average_precision, mean_average_precision])
+@pytest.mark.parametrize('metric', [*ANSWERED, mean_average_precision])
 @pytest.mark.parametrize(
     ('probs', 'targs', 'says'),
     [
