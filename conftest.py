@@ -29,9 +29,10 @@ def pytest_configure(config):
 def pytest_sessionstart(session):
     # Generated here, once, its progress bar is in no notebook's output.
     if session.config.option.nbval and 'PYTEST_XDIST_WORKER' not in os.environ:
-        from multilabel_nb.sources import planet_sample
+        from multilabel_nb.sources import pascal_2007, planet_sample
 
         planet_sample()
+        pascal_2007()
 
 
 def pytest_collection_modifyitems(config, items):

@@ -95,7 +95,8 @@ def multilabel_datasets(
     one_hot(df['labels'], vocab)
     get_x = partial(image_path, folder=Path(folder), suffix=suffix, image_col=image_col)
     x_tfms = [get_x, PILImageRGB.create]
-    y_tfms = [row_labels, MultiCategorize(vocab=vocab), OneHotEncode(len(vocab))]
+    get_y = partial(row_labels)  # fastai takes the annotation of a bare function for the type it accepts
+    y_tfms = [get_y, MultiCategorize(vocab=vocab), OneHotEncode(len(vocab))]
     return Datasets(df, tfms=[x_tfms, y_tfms], splits=splits)
 
 # %% ../nbs/02_datasets.ipynb #f4b2c6f5

