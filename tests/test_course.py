@@ -21,6 +21,8 @@ SOURCES = """#| export
 def planet_sample():
     return 'made up'
 
+pascal_2007 = planet_sample
+
 def is_standin(src):
     return True"""
 
