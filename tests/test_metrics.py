@@ -1,6 +1,5 @@
 """Losses and metrics on inputs no lesson shows: odd shapes, ties, empty columns, extreme logits, half precision, hostile tables."""
 
-import doctest
 import importlib.util
 import pickle
 import warnings
@@ -18,7 +17,7 @@ from hypothesis.extra import numpy as hnp
 from sklearn import metrics as skm
 from sklearn.metrics import average_precision_score, hamming_loss
 
-from multilabel_nb import losses, metrics
+from multilabel_nb import metrics
 from multilabel_nb.losses import MultiLabelBCE, bce_with_logits
 from multilabel_nb.metrics import (
     FromLogits,
@@ -54,12 +53,6 @@ def no_warning(f, *args, **kwargs):
     with warnings.catch_warnings():
         warnings.simplefilter('ignore')
         return f(*args, **kwargs)
-
-
-@pytest.mark.parametrize('module', [losses, metrics])
-def test_examples_in_docstrings(module):
-    result = doctest.testmod(module)
-    assert result.attempted >= 2 and result.failed == 0
 
 
 # ---- losses
