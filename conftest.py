@@ -1,11 +1,13 @@
 """What nbval needs to test notebooks that nbdev has cleaned, and the marker `slow`."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent
+sys.path.append(str(ROOT / 'tools'))
 
 
 def pytest_addoption(parser):
@@ -20,10 +22,18 @@ def pytest_configure(config):
     os.environ.setdefault('OMP_NUM_THREADS', '1' if 'PYTEST_XDIST_WORKER' in os.environ else str(os.cpu_count()))
     option = config.option
     if option.nbval:
+        reach_kernels_over_sockets()
         option.nbval_current_env = not option.nbval_kernel_name
         option.nbval_sanitize_with = option.nbval_sanitize_with or str(ROOT / 'nbs' / 'sanitize.cfg')
         option.nbval_cell_timeout = min(option.nbval_cell_timeout, 300)
         option.nbval_kernel_startup_timeout = max(option.nbval_kernel_startup_timeout, 120)
+
+
+def reach_kernels_over_sockets():
+    import nbval.kernel
+    from kernels import OwnSockets
+
+    nbval.kernel.KernelManager = type('OwnKernel', (OwnSockets, nbval.kernel.KernelManager), {})
 
 
 def pytest_sessionstart(session):

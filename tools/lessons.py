@@ -24,6 +24,7 @@ from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from kernels import OwnSockets
 from traitlets import default
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -74,7 +75,7 @@ class OwnSpec(KernelSpecManager):
         return KernelSpec(resource_dir=RESOURCES, **{**spec, 'argv': [*spec['argv'], '--log-level=ERROR']})
 
 
-class OwnKernel(AsyncKernelManager):
+class OwnKernel(OwnSockets, AsyncKernelManager):
     "Starts `OwnSpec`'s kernel."
 
     @default('kernel_spec_manager')
