@@ -22,9 +22,9 @@ import nbformat
 from ipykernel.kernelspec import RESOURCES, get_kernel_dict
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
+from kernels import OwnSockets
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
-from kernels import OwnSockets
 from traitlets import default
 
 ROOT = Path(__file__).resolve().parents[1]
