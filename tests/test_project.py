@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 import nbformat
+import pandas as pd
 import pytest
 import yaml
 
@@ -17,6 +18,7 @@ sys.path.insert(0, str(ROOT / 'tools'))
 
 import checked_cells  # noqa: E402
 import lessons  # noqa: E402
+import pascal_layout  # noqa: E402
 
 NOTEBOOKS = sorted((ROOT / 'nbs').glob('*.ipynb'))
 LESSONS = [p for p in NOTEBOOKS if p.name[0].isdigit()]
@@ -345,3 +347,23 @@ def test_atomic_write_leaves_the_old_file_when_it_fails(tmp_path, monkeypatch):
     with pytest.raises(OSError, match='disk full'):
         lessons.atomic_write(file, b'new')
     assert [p.read_bytes() for p in tmp_path.iterdir()] == [b'old']
+
+
+def test_planet_is_written_as_pascal(tmp_path):
+    """`make real` runs lesson 03 on it: each image once, with its own labels, in the three parts of the layout."""
+    src = tmp_path / 'planet_sample'
+    (src / 'train').mkdir(parents=True)
+    names = [f'train_{n}' for n in range(400)]
+    (src / 'labels.csv').write_text('\n'.join(['image_name,tags', *(f'{name},clear label{n}' for n, name in enumerate(names))]))
+    for name in names:
+        (src / 'train' / f'{name}.jpg').write_text(name)
+    (tmp_path / 'sets').mkdir()
+    made = pascal_layout.with_pascal(tmp_path, tmp_path / 'sets') / 'pascal_2007'
+    train, test = pd.read_csv(made / 'train.csv'), pd.read_csv(made / 'test.csv')
+    assert (list(train), list(test)) == (['fname', 'labels', 'is_valid'], ['fname', 'labels'])
+    assert (len(train), len(test), train.is_valid.sum()) == (200, 200, 160)
+    both = pd.concat([train.assign(part='train'), test.assign(part='test')])
+    assert sorted(both.fname) == sorted(f'{name}.jpg' for name in names)
+    assert all(
+        f'{(made / row.part / row.fname).read_text()}' == f'train_{row.labels.removeprefix("clear label")}' for row in both.itertuples()
+    )

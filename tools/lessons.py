@@ -190,9 +190,13 @@ def warm_up(env=None):
 # ---- what is said at the end
 
 
+WIDGET = 'application/vnd.jupyter.widget-view+json'
+
+
 def output_text(cell):
-    "What a cell shows, as plain text."
-    parts = [o.text if o.output_type == 'stream' else o.get('data', {}).get('text/plain', '') for o in cell.outputs]
+    "What a cell shows, as plain text; progress bars left out."
+    shown = [o for o in cell.outputs if WIDGET not in o.get('data', {})]
+    parts = [o.text if o.output_type == 'stream' else o.get('data', {}).get('text/plain', '') for o in shown]
     return '\n'.join(p.rstrip() for p in parts if p.strip())
 
 
@@ -315,7 +319,7 @@ def tidy_outputs(nb):
     "Leave out what a stored notebook cannot show: an error's frames, which name this machine's folders, and bars whose kernel is gone."
     for cell in nb.cells:
         if cell.cell_type == 'code':
-            cell.outputs = [o for o in cell.outputs if 'application/vnd.jupyter.widget-view+json' not in o.get('data', {})]
+            cell.outputs = [o for o in cell.outputs if WIDGET not in o.get('data', {})]
             for output in cell.outputs:
                 if output.output_type == 'error':
                     output.traceback = [f'{output.ename}: {output.evalue}']
@@ -373,13 +377,16 @@ def real_data():
 
 def real(args):
     "Execute copies of the lessons on the real data; what they assert must hold, what they print may differ."
+    from pascal_layout import with_pascal
+
     from multilabel_nb.sources import is_standin, planet_sample
 
     folder = real_data()
     if is_standin(planet_sample()):
         raise SystemExit(f'no real data: {folder} holds no planet_sample/')
-    with tempfile.TemporaryDirectory() as tmp:
-        runs = execute_all(lesson_files(args.names), tmp, args)
+    with tempfile.TemporaryDirectory() as tmp, tempfile.TemporaryDirectory() as sets:
+        env = {DATA_VAR: str(with_pascal(folder.resolve(), Path(sets)))}
+        runs = execute_all(lesson_files(args.names), tmp, args, env)
     print_scores(runs)
     return report(runs)
 
