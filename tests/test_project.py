@@ -305,6 +305,19 @@ def test_home_page_names_every_lesson():
     assert {p.name for p in LESSONS} <= set(links(text))
 
 
+def test_every_question_is_answered_and_shown():
+    """In lesson 11 each question has an answer that folds, and right after it a cell that would fail if the answer were wrong."""
+    cells = read(ROOT / 'nbs' / '11_questionnaire.ipynb').cells
+    sections = [c.source for c in cells if re.match(r'##+ (The seventeen|Questions of our own|\d+\. )', c.source)]
+    asked = [source.partition('.')[0] for source in sections]
+    assert asked[0].startswith('## The seventeen') and asked[18].startswith('## Questions of our own')
+    assert [a for a in asked if a.startswith('### ')] == [f'### {n}' for n in range(1, len(asked) - 1)] and len(asked) >= 2 + 17 + 10
+    for question, proof in zip(cells, cells[1:], strict=False):
+        if question.source.startswith('### '):
+            folded = r'### \d+\. .+\n\n<details><summary>Answer</summary>\n\n.+\n\n</details>'
+            assert re.fullmatch(folded, question.source, re.S) and checked_cells.is_checked(proof), question.source
+
+
 # ---- make, workflows, README
 
 TARGETS = set(re.findall(r'^([a-z][a-z-]*):', MAKEFILE, re.M))
