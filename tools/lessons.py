@@ -183,7 +183,7 @@ def kill_kernels():
 
 def warm_up(env=None):
     "Generate the embedded data now, with its progress bar, so that it is in no lesson's output or time."
-    code = 'from multilabel_nb.sources import pascal_2007, planet_sample; planet_sample(); pascal_2007()'
+    code = 'from multilabel_nb import sources as s; s.planet_sample(), s.pascal_2007(), s.biwi_head_pose(), s.bears()'
     subprocess.run([sys.executable, '-P', '-c', code], env={**os.environ, **(env or {})}, check=True)
 
 

@@ -1,0 +1,362 @@
+"""What only a browser shows: the threshold explorer under keyboard and mouse, in a page and in JupyterLab; lessons run in JupyterLab."""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from multilabel_nb.thresholds import threshold_explorer
+
+ROOT = Path(__file__).resolve().parents[1]
+CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
+KERNEL = {'kernelspec': {'name': 'python3', 'display_name': 'python3', 'language': 'python'}}
+QUICK_LESSONS = ('00_sources', '04_losses', '05_metrics')
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope='module')
+def chromium():
+    "One browser for all tests; without one they are skipped, and under CI_RUN=1 they fail."
+    if CHROMIUM is None:
+        (pytest.fail if os.environ.get('CI_RUN') == '1' else pytest.skip)('no chromium, chromium-browser or google-chrome on the PATH')
+    from playwright.sync_api import sync_playwright
+
+    flags = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-background-networking']
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def new_page(chromium):
+    "Opens pages that note what goes wrong in them and what they ask for; closed after the test."
+    opened = []
+
+    def new(**options):
+        context = chromium.new_context(viewport={'width': 1000, 'height': 900}, **options)
+        opened.append(context)
+        page = context.new_page()
+        page.set_default_timeout(30_000)
+        page.errors, page.requests = [], []
+        page.on('console', lambda message: page.errors.append(message.text) if message.type in ('error', 'warning') else None)
+        page.on('pageerror', lambda error: page.errors.append(str(error)))
+        page.on('request', lambda request: page.requests.append(request.url))
+        return page
+
+    yield new
+    for context in opened:
+        context.close()
+
+
+# ---- the explorer in a page of its own
+
+VOCAB = ['agriculture', 'clear', 'cloudy', '</script><b>"x" & \'y\'</b>', 'primary']
+ROWS = [3, 0, 39]
+
+
+def made_up(seed=0):
+    "Probabilities with some that equal a threshold exactly, and answers; the last label is on nowhere."
+    rng = np.random.default_rng(seed)
+    targs = rng.random((40, len(VOCAB))) < [0.8, 0.5, 0.3, 0.2, 0.0]
+    probs = (1 / (1 + np.exp(2 - 3 * targs - rng.normal(size=targs.shape)))).astype(np.float32)
+    probs[3] = [0.5, 0.3, 0.29, 0.0, 1.0]
+    return probs, targs
+
+
+def expected(probs, targs, thresh):
+    "What should be seen at a threshold, by plain counting: scores, and for each picture the labels in each state."
+    on = probs > np.float32(thresh)
+    hits, false_alarms, misses = (int(x.sum()) for x in (on & targs, on & ~targs, ~on & targs))
+    parts = (hits, hits + false_alarms), (hits, hits + misses), (2 * hits, 2 * hits + false_alarms + misses)
+    ratios = [part / whole if whole else 0 for part, whole in parts]
+    states = {'hit': on & targs, 'false alarm': on & ~targs, 'miss': ~on & targs}
+    pictures = [{state: {label for label, x in zip(VOCAB, mask[row], strict=True) if x} for state, mask in states.items()} for row in ROWS]
+    return [*(f'{ratio:.3f}' for ratio in ratios), *map(str, (hits, false_alarms, misses))], pictures
+
+
+def seen(explorer):
+    "The same, read off the page: a mark, the label and its probability stand in each item."
+    marks = {'✓': 'hit', '✗': 'false alarm', '○': 'miss'}
+    pictures = []
+    for items in explorer.locator('ul').evaluate_all('lists => lists.map(ul => [...ul.children].map(li => [li.innerText, li.title]))'):
+        pictures.append({state: set() for state in marks.values()})
+        for text, title in items:
+            mark, label = re.fullmatch(r'(\S) (.+) [01]\.\d{3}', text).groups()
+            assert marks[mark] == title
+            pictures[-1][title].add(label)
+    return explorer.locator('dd').all_inner_texts(), pictures
+
+
+def threshold(explorer):
+    "What the slider says: the same to the eye and to a screen reader."
+    shown = explorer.locator('output').inner_text()
+    assert explorer.locator('input').get_attribute('aria-valuetext') == shown
+    assert float(explorer.locator('.at').get_attribute('x1')) == round(100 * float(shown))
+    return float(shown)
+
+
+@pytest.fixture
+def page_of_one(new_page, tmp_path):
+    probs, targs = made_up()
+    file = threshold_explorer(probs, targs, VOCAB, ROWS, title='made up').save(tmp_path / 'page.html')
+    page = new_page()
+    page.goto(file.as_uri())
+    yield page, page.locator('.threshold-explorer'), probs, targs
+    assert page.errors == [] and page.requests == [file.as_uri()]
+
+
+KEYS = [('End', 1.0), ('ArrowLeft', 0.99), ('Home', 0.0), ('ArrowLeft', 0.0), ('ArrowRight', 0.01), ('ArrowUp', 0.02), ('ArrowDown', 0.01)]
+
+
+def test_the_explorer_follows_the_keyboard(page_of_one):
+    page, explorer, probs, targs = page_of_one
+    page.keyboard.press('Tab')
+    assert page.evaluate('document.activeElement.type') == 'range' and threshold(explorer) == 0.5
+    for key, thresh in KEYS:
+        page.keyboard.press(key)
+        assert threshold(explorer) == thresh, key
+        assert seen(explorer) == expected(probs, targs, thresh), key
+
+
+def test_at_every_threshold_the_page_shows_what_python_counts(page_of_one):
+    page, explorer, probs, targs = page_of_one
+    explorer.locator('input').press('Home')
+    for at in range(101):
+        assert threshold(explorer) == at / 100
+        assert seen(explorer) == expected(probs, targs, at / 100), at
+        page.keyboard.press('ArrowRight')
+
+
+def test_the_explorer_follows_the_mouse(page_of_one):
+    page, explorer, probs, targs = page_of_one
+    box = explorer.locator('input').bounding_box()
+    at = lambda share: (box['x'] + share * box['width'], box['y'] + box['height'] / 2)  # noqa: E731
+    found = []
+    page.mouse.move(*at(0.5))
+    page.mouse.down()
+    for share in (0.3, 0.1, 0.9):
+        page.mouse.move(*at(share), steps=4)
+        found.append(threshold(explorer))
+        assert abs(found[-1] - share) < 0.03
+        assert seen(explorer) == expected(probs, targs, found[-1])
+    page.mouse.up()
+    page.mouse.click(*at(0.6))
+    assert abs(threshold(explorer) - 0.6) < 0.03 and seen(explorer) == expected(probs, targs, threshold(explorer))
+
+
+def test_the_marker_stands_over_the_thumb(page_of_one):
+    """So that a curve is read where the slider is."""
+    page, explorer, *_ = page_of_one
+    slider = explorer.locator('input').bounding_box()
+    for key, edge in (('Home', 8), ('End', slider['width'] - 8)):
+        explorer.locator('input').press(key)
+        assert abs(explorer.locator('.at').bounding_box()['x'] - (slider['x'] + edge)) < 2
+
+
+def test_two_explorers_on_a_page_do_not_disturb_each_other(new_page, tmp_path):
+    """Not even when they are the same one shown twice."""
+    (probs, targs), other = made_up(), made_up(seed=1)
+    one, two = (threshold_explorer(*data, VOCAB, ROWS)._repr_html_() for data in ((probs, targs), other))
+    (tmp_path / 'page.html').write_text(f'<!doctype html><meta charset="utf-8">{one}{one}{two}', encoding='utf-8')
+    page = new_page()
+    page.goto((tmp_path / 'page.html').as_uri())
+    explorers = page.locator('.threshold-explorer').all()
+    for explorer, key in zip(explorers, ('Home', 'End', 'ArrowLeft'), strict=True):
+        explorer.locator('input').press(key)
+    shown = [(threshold(explorer), seen(explorer)) for explorer in explorers]
+    assert shown == [(0.0, expected(probs, targs, 0.0)), (1.0, expected(probs, targs, 1.0)), (0.49, expected(*other, 0.49))]
+    ids = page.locator('[id]').evaluate_all('all => all.map(x => x.id)')
+    assert len(ids) == len(set(ids)) and page.errors == []
+
+
+def luminance(colour):
+    "Of a CSS colour `rgb(r, g, b)`, as WCAG 2 defines it."
+    part = np.array([int(x) for x in re.findall(r'\d+', colour)[:3]]) / 255
+    return np.where(part <= 0.04045, part / 12.92, ((part + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722]
+
+
+def contrast(one, other):
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def assert_readable(explorer, dark):
+    "Text at 4.5 to 1, lines and marks at 3 to 1 (WCAG 2, level AA), on whatever lies behind."
+    background = explorer.evaluate("""at => {
+      for (; at; at = at.parentElement) {
+        const colour = getComputedStyle(at).backgroundColor;
+        if (colour !== 'rgba(0, 0, 0, 0)') return colour;
+      }
+      const bare = document.body.appendChild(document.createElement('p'));
+      bare.style.backgroundColor = 'Canvas';
+      return getComputedStyle(bare).backgroundColor;
+    }""")
+    assert dark == (luminance(background) < 0.2), background
+    style = '(all, name) => all.map(x => getComputedStyle(x)[name])'
+    texts = explorer.locator('b, label, output, dt, dd, figcaption, li, p span').evaluate_all(style, 'color')
+    lines = explorer.locator('polyline, .at').evaluate_all(style, 'stroke')
+    edges = explorer.locator('p span').evaluate_all(style, 'borderLeftColor')
+    assert len(texts) > 20 and len(lines) == 4 and len(set(edges)) == 3
+    assert min(contrast(text, background) for text in texts) >= 4.5
+    assert min(contrast(line, background) for line in [*lines, *edges]) >= 3
+
+
+def assert_laid_out(explorer):
+    "Whatever the page around it says about lists: each number stands below its name, labels begin where the picture's name does."
+    edges = '(all, edge) => all.map(x => x.getBoundingClientRect()[edge])'
+    bottom, top = explorer.locator('dt').evaluate_all(edges, 'bottom'), explorer.locator('dd').evaluate_all(edges, 'top')
+    assert len(top) == 6 and min(np.subtract(top, bottom)) >= 0
+    left, others = explorer.locator('figcaption').evaluate_all(edges, 'left'), explorer.locator('li').evaluate_all(edges, 'left')
+    assert len(set(left)) == len(ROWS) and set(others) <= set(left)
+
+
+# Pages that a reader may have: the browser's own light and dark, and those of a site.
+PAGES = {'light': '', 'dark': '', 'light site': 'background: #fff; color: #323232', 'dark site': 'background: #14181e; color: #ced6dd'}
+
+
+@pytest.mark.parametrize('scheme', PAGES)
+def test_the_explorer_can_be_read(new_page, tmp_path, scheme):
+    file = threshold_explorer(*made_up(), VOCAB, ROWS, title='made up').save(tmp_path / 'page.html')
+    page = new_page(color_scheme='dark' if 'dark' in scheme else 'light')
+    page.goto(file.as_uri())
+    page.add_style_tag(content=f'body {{ {PAGES[scheme]} }}')
+    assert_readable(page.locator('.threshold-explorer'), 'dark' in scheme)
+    assert_laid_out(page.locator('.threshold-explorer'))
+
+
+def test_without_scripts_a_table_stands_there(new_page, tmp_path):
+    probs, targs = made_up()
+    file = threshold_explorer(probs, targs, VOCAB, ROWS).save(tmp_path / 'page.html')
+    page = new_page(java_script_enabled=False)
+    page.goto(file.as_uri())
+    rows = [row.split() for row in page.locator('noscript tr').all_inner_texts()]
+    assert [row[1:] for row in rows[1:]] == [expected(probs, targs, at / 10)[0] for at in range(11)]
+    assert seen(page.locator('.threshold-explorer')) == expected(probs, targs, 0.5)
+
+
+# ---- JupyterLab
+
+
+def wait(ready, seconds, what):
+    "Ask until it is so; what has been found."
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if found := ready():
+            return found
+        time.sleep(0.2)
+    raise AssertionError(f'{what} took more than {seconds} s')
+
+
+def answers(address):
+    try:
+        with urllib.request.urlopen(address, timeout=5) as response:
+            return response.status == 200
+    except OSError:
+        return False
+
+
+@pytest.fixture(scope='module')
+def lab(chromium, tmp_path_factory):
+    "JupyterLab on a free port over a copy of the notebooks, with nobody's settings: its address and its folder. Ended by its id."
+    home = tmp_path_factory.mktemp('lab')
+    shutil.copytree(ROOT / 'nbs', home / 'nbs', ignore=shutil.ignore_patterns('.*'))
+    settings = home / '.config' / 'labconfig' / 'page_config.json'
+    settings.parent.mkdir(parents=True)
+    settings.write_text('{"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": true}}')  # it asks the network for news
+    places = {f'JUPYTER_{name.upper()}_DIR': str(home / f'.{name}') for name in ('config', 'data', 'runtime')}
+    env = {**os.environ, **places, 'IPYTHONDIR': str(home / '.ipython'), 'PYTHONPATH': str(ROOT), 'JUPYTER_PREFER_ENV_PATH': '1'}
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    options = [f'--ServerApp.port={port}', '--ServerApp.port_retries=0', '--ServerApp.ip=127.0.0.1', f'--ServerApp.root_dir={home}']
+    options += ['--IdentityProvider.token=', '--no-browser', '--allow-root', '--expose-app-in-browser']
+    address, log = f'http://127.0.0.1:{port}', home / '.log'
+    with log.open('w') as f:
+        server = subprocess.Popen([sys.executable, '-m', 'jupyter', 'lab', *options], cwd=home, env=env, stdout=f, stderr=f)
+    try:
+        wait(lambda: server.poll() is not None or answers(f'{address}/api'), 60, 'starting JupyterLab')
+        assert server.poll() is None, log.read_text()
+        yield address, home
+    finally:
+        server.terminate()  # it ends its kernels
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+
+
+STATE = """() => {
+  const panel = window.jupyterapp?.shell.currentWidget;
+  const kernel = panel?.sessionContext?.session?.kernel;
+  return kernel && panel.context.isReady && [kernel.status, panel.context.model.toJSON()];
+}"""
+
+
+def run_all(page, address, path, seconds):
+    "Open a notebook in JupyterLab, run all its cells, and give back the notebook as it then is."
+    page.goto(f'{address}/lab/tree/{path}?reset')
+    wait(lambda: (page.evaluate(STATE) or [''])[0] == 'idle', 60, f'opening {path}')
+    page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells').catch(() => {})  // ends before the cells do")
+    calm = 0
+
+    def done():
+        nonlocal calm
+        status, nb = page.evaluate(STATE)
+        cells = [cell for cell in nb['cells'] if cell['cell_type'] == 'code' and ''.join(cell['source']).strip()]
+        stopped = status == 'idle' and (all(cell['execution_count'] for cell in cells) or calm > 10)
+        calm = calm + 1 if status == 'idle' else 0
+        return calm > 2 and stopped and cells
+
+    return wait(done, seconds, f'running {path}')
+
+
+def test_the_explorer_works_in_jupyterlab(lab, new_page):
+    address, home = lab
+    probs, targs = made_up()
+    np.savez(home / 'made_up.npz', probs=probs, targs=targs)
+    cells = [
+        'import numpy as np\nfrom multilabel_nb.thresholds import threshold_explorer\nmade_up = np.load("made_up.npz")',
+        f'threshold_explorer(made_up["probs"], made_up["targs"], {VOCAB!r}, {ROWS})',
+    ]
+    nb = new_notebook(metadata=KERNEL, cells=[new_code_cell(cell, id=f'cell{i}') for i, cell in enumerate(cells)])
+    nbformat.write(nb, home / 'explorer.ipynb')
+    page = new_page()
+    ran = run_all(page, address, 'explorer.ipynb', 60)
+    assert [output['output_type'] for cell in ran for output in cell['outputs']] == ['execute_result']
+    explorer = page.locator('.jp-OutputArea-output .threshold-explorer')
+    explorer.locator('input').focus()
+    for key, thresh in KEYS:
+        page.keyboard.press(key)
+        assert threshold(explorer) == thresh and seen(explorer) == expected(probs, targs, thresh), key
+    assert_laid_out(explorer)
+    box = explorer.locator('input').bounding_box()
+    page.mouse.click(box['x'] + 0.3 * box['width'], box['y'] + box['height'] / 2)
+    assert abs(threshold(explorer) - 0.3) < 0.03 and seen(explorer) == expected(probs, targs, threshold(explorer))
+    for theme in ('Dark', 'Light'):
+        page.evaluate(f"window.jupyterapp.commands.execute('apputils:change-theme', {{theme: 'JupyterLab {theme}'}})")
+        page.wait_for_selector(f'body[data-jp-theme-name="JupyterLab {theme}"]', state='attached')
+        assert_readable(explorer, theme == 'Dark')
+    assert not [request for request in page.requests if not request.startswith((address, 'data:', 'blob:'))]
+
+
+@pytest.mark.parametrize('lesson', QUICK_LESSONS)
+def test_a_lesson_runs_in_jupyterlab(lab, new_page, lesson):
+    """Every cell is run, and none fails but those that promise to."""
+    address, _ = lab
+    cells = run_all(new_page(), address, f'nbs/{lesson}.ipynb', 150)
+    assert all(cell['execution_count'] for cell in cells)
+    for cell in cells:
+        errors = [output for output in cell['outputs'] if output['output_type'] == 'error']
+        assert bool(errors) == ('raises-exception' in cell['metadata'].get('tags', [])), ''.join(cell['source'])
