@@ -168,7 +168,7 @@ def decode(
     for group in exclusive:
         if unknown := sorted(set(group) - set(names)):
             raise ValueError(f'exclusive names {unknown[0]!r}, which is not in vocab')
-        columns = [names.index(label) for label in group]
+        columns = sorted(names.index(label) for label in group)
         on[:, columns] = np.arange(len(columns)) == probs[:, columns].argmax(1)[:, None]
     return [[label for label, is_on in zip(names, row, strict=True) if is_on] for row in on]
 
@@ -185,7 +185,7 @@ _KINDS = {'weights': 'safetensors', 'graph': 'json', 'onnx': 'onnx'}  # what a b
 
 
 def _is_number(x: Any, low: float = -math.inf, high: float = math.inf) -> bool:
-    return type(x) in (int, float) and math.isfinite(x) and low <= x <= high
+    return type(x) in (int, float) and abs(x) <= sys.float_info.max and low <= x <= high
 
 
 def _is_list(x: Any, test: Callable[[Any], bool], least: int = 0) -> bool:
@@ -269,8 +269,9 @@ def _unique(
 ) -> dict:  # the same
     "Refuse an object that says one thing twice."
     names = [name for name, _ in pairs]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f'{reprlib.repr(twice[0])} stands twice in one object')
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f'{reprlib.repr(twice)} stands twice in one object')
     return dict(pairs)
 
 
@@ -346,7 +347,9 @@ def _opened(
             if archive:
                 _check_members(path, archive.infolist())
             yield partial(_read_member, path, archive)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, struct.error) as e:
+    except BundleError:
+        raise
+    except (zipfile.BadZipFile, NotImplementedError, EOFError, struct.error, ValueError) as e:
         raise BundleError(f'{path}: neither a folder nor a zip archive that can be read ({e})') from None
 
 
@@ -394,7 +397,12 @@ def _load(
                 raise BundleError(f'{path}: {_MANIFEST} does not name {sorted(extra)[0]}, which the archive holds')
         for kind in choose(manifest):
             file = manifest['files'][kind]
-            data = files[kind] = read(file['name'], file['bytes'])
+            try:
+                data = files[kind] = read(file['name'], file['bytes'])
+            except BundleError:
+                if _manifest(path, read) == manifest:
+                    raise
+                return _load(path, choose)  # a save has replaced the bundle in the meantime
             if len(data) != file['bytes'] or hashlib.sha256(data).hexdigest() != file['sha256']:
                 raise BundleError(f'{path}: {file["name"]} is damaged: its size or SHA-256 is not the one in {_MANIFEST}')
     return manifest, files
@@ -409,7 +417,7 @@ def _operator(
     """Look an operator up, and refuse all but those that compute from tensors and touch nothing else.
 
     Allowed are those that PyTorch tags as its core set (https://docs.pytorch.org/docs/stable/torch.compiler_ir.html) and that change
-    none of their arguments. Raises `ValueError` for any other.
+    none of their arguments; not those of the backward pass, which trust the indices they are given. Raises `ValueError` for any other.
     """
     import torch
 
@@ -419,8 +427,11 @@ def _operator(
         return torch.ops.aten.sym_size.int
     match = re.fullmatch(r'aten\.([a-z_][a-z0-9_]*)\.([a-zA-Z0-9_]+)', name) if isinstance(name, str) else None
     op = getattr(getattr(torch.ops.aten, match[1], None), match[2], None) if match else None
-    if not isinstance(op, torch._ops.OpOverload) or torch.Tag.core not in op.tags or op._schema.is_mutable:
+    known = isinstance(op, torch._ops.OpOverload) and torch.Tag.core in op.tags
+    if not known or op._schema.is_mutable or match[1].endswith('_backward'):
         raise ValueError(f'{reprlib.repr(name)} is not an operator that a bundle may use')
+    if match[1] == '_native_batch_norm_legit_no_training':  # unlike torch's own front, this operator does not check the sizes
+        return lambda x, *given: (torch.batch_norm(x, *given[:4], False, *given[4:], False),)
     return op
 
 
@@ -557,6 +568,7 @@ def _onnx_engine(
     options.add_session_config_entry('session.intra_op.allow_spinning', '0')  # leave the cores to the threads that open pictures
     options.log_severity_level = 4  # what goes wrong is raised, not printed
     options.add_external_initializers_from_files_in_memory([weights], [files['weights']], [len(files['weights'])])
+    options.add_session_config_entry('session.model_external_initializers_file_folder_path', os.devnull)  # nothing lies below it
     session = onnxruntime.InferenceSession(files['onnx'], options, providers=['CPUExecutionProvider'])
     return lambda images: session.run(['logits'], {'images': images})[0]
 
@@ -581,7 +593,18 @@ def _engine(
         raise BundleError(f'{path}: vocab has {n_labels} names, but for one picture the network gives {getattr(answer, "shape", answer)}')
     if not np.isfinite(answer).all():
         raise BundleError(f'{path}: the weights are damaged: for a black picture the network gives numbers that are not finite')
-    return lambda images: np.exp(-np.logaddexp(np.float32(0), -logits(images)))  # the sigmoid, without overflow
+
+    def probs(images: np.ndarray) -> np.ndarray:
+        try:
+            answer = logits(images)
+        except Exception as e:
+            told = f'{type(e).__name__}: {str(e)[:400]}'
+            raise BundleError(f'{path}: {name} cannot run this network on {len(images)} pictures: {told}') from None
+        if answer.shape != (len(images), n_labels) or not np.isfinite(answer).all():
+            raise BundleError(f'{path}: for {len(images)} pictures the network gives {answer.shape}, or numbers that are not finite')
+        return np.exp(-np.logaddexp(np.float32(0), -answer))  # the sigmoid, without overflow
+
+    return probs
 
 # %% ../nbs/08_inference.ipynb #4dcd4643
 def _fold_batch_norm(
@@ -599,7 +622,8 @@ def _fold_batch_norm(
         if conv.target is not torch.ops.aten.conv2d.default or None in (scale, shift, mean, var) or training or len(conv.users) > 1:
             continue
         weight, bias = conv.args[1], conv.args[2] if len(conv.args) > 2 else None
-        if len(weight.users) > 1 or len(shift.users) > 1:
+        inputs = {node.name for node in (weight, scale, shift, mean, var, *([] if bias is None else [bias]))}
+        if len(weight.users) > 1 or len(shift.users) > 1 or not inputs <= set(names):
             continue
         w, t, m, v = (state[names[node.name]].double() for node in (weight, shift, mean, var))
         b = 0 if bias is None else state[names[bias.name]].double()
@@ -723,6 +747,7 @@ def _zipped(
 def _write_bundle(
     path: Path,  # folder or `.zip`
     files: dict[str, bytes],  # content by name, `bundle.json` last
+    overwrite: bool,  # as in `save_bundle`
 ) -> None:
     """Put a bundle in its place, all or nothing.
 
@@ -732,6 +757,7 @@ def _write_bundle(
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with _locked(path.parent / f'.{path.name}.lock') as held:
+        _check_place(path, overwrite)  # again: another process may have been faster
         folder = path if path.suffix != '.zip' else path.parent
         folder.mkdir(exist_ok=True)
         for old in folder.glob('.*.partial') if held else ():  # then whoever was writing it is dead
@@ -863,7 +889,7 @@ def save_bundle(
     manifest['files'] = {kind: _entry(kind, data) for kind, data in files.items()}
     _check_answers(path, model, manifest, files)
     named = {manifest['files'][kind]['name']: data for kind, data in files.items()}
-    _write_bundle(path, {**named, _MANIFEST: (json.dumps(manifest, indent=1, ensure_ascii=False) + '\n').encode()})
+    _write_bundle(path, {**named, _MANIFEST: (json.dumps(manifest, indent=1, ensure_ascii=False) + '\n').encode()}, overwrite)
     return path
 
 

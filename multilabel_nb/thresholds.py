@@ -12,6 +12,7 @@ __all__ = ['GOALS', 'scores_at', 'Steps', 'count_above', 'sweep', 'baselines', '
 import json
 import os
 import re
+import tempfile
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -37,8 +38,7 @@ def _probs(probs: Any) -> np.ndarray:
     probs = _array(probs)
     if probs.ndim != 2 or not probs.size:
         raise ValueError(f'probs must be (N, C) with at least one row and one label, got {probs.shape}')
-    if probs.dtype.kind != 'f' or probs.itemsize != 8:
-        probs = probs.astype(np.float32 if probs.dtype.kind == 'f' and probs.itemsize < 8 else float, copy=False)
+    probs = probs.astype(np.float32 if probs.dtype.kind == 'f' and probs.itemsize < 8 else np.float64, copy=False)
     least, most = probs.min(), probs.max()
     if np.isnan(least):
         row, label = np.argwhere(np.isnan(probs))[0].tolist()
@@ -479,7 +479,7 @@ class _Task:
     free: np.ndarray  # (C,): labels that a threshold decides about, and no exclusive group
 
     def __post_init__(self):
-        if self.goal not in GOALS and not (re.fullmatch(r'f\d+(\.\d+)?', self.goal) and self.beta > 0):
+        if self.goal not in GOALS and not (re.fullmatch(r'f\d+(\.\d+)?', self.goal) and self.beta > 0 and self.goal == f'f{self.beta:g}'):
             raise ValueError(f"goal must be one of {', '.join(GOALS)}, or 'f1', 'f2', 'f0.5', …; got {self.goal!r}")
         if self.average not in ('micro', 'macro'):
             raise ValueError(f"average must be 'micro' or 'macro', got {self.average!r}")
@@ -675,6 +675,8 @@ def choose(
     shared = thresh if per_label or not free.all() else float(thresh[0])
     settings = {'goal': goal, 'average': average, 'per_label': per_label, 'folds': folds, 'seed': seed, 'rows': len(probs)}
     settings |= {'min_positives': min_positives, 'shrink': shrink} if per_label else {}
+    settings |= {'miss': miss.tolist(), 'false_alarm': false_alarm.tolist()} if goal == 'cost' else {}
+    settings |= {} if min_recall is None else {'min_recall': min_recall}
     rules = {'exclusive': [list(group) for group in exclusive], 'at_most': at_most}
     return Choice(shared, pd.DataFrame(scores).T, labels, rules, settings, task, cross_fitted)
 
@@ -697,6 +699,8 @@ def _report(task: _Task, on: np.ndarray, targs: np.ndarray) -> tuple[dict, np.nd
     scores = _averaged(on, targs, task.average, task.beta)
     if task.goal == 'cost' or task.goal == 'count':
         scores[task.goal] = per_label.sum()
+    if task.goal == 'count' and task.average == 'micro':
+        scores['count'] = abs(int(predicted.sum()) - int(true.sum())) / len(on)
     return scores, per_label
 
 # %% ../nbs/07_thresholds.ipynb #e7f5742f
@@ -848,6 +852,8 @@ class Calibration:
         probs: Any,  # probabilities in [0, 1], `(N, C)`
     ) -> np.ndarray:  # probabilities, `(N, C)`, of the same precision
         probs = _probs(probs)
+        if probs.shape[1] != len(self.scale):
+            raise ValueError(f'probs have {probs.shape[1]} labels, the calibration was fitted on {len(self.scale)}')
         return _sigmoid(self.scale * _logit(probs) + self.shift).astype(probs.dtype)
 
 
@@ -1145,7 +1151,7 @@ def threshold_explorer(
         'scores': _slider_scores(probs, targs, thresholds),
         'pictures': pictures,
     }
-    return ThresholdExplorer(title, round(start), data, [_thumbnail(image) for image in images or []])
+    return ThresholdExplorer(title, round(start), data, [_thumbnail(image) for image in (() if images is None else images)])
 
 # %% ../nbs/07_thresholds.ipynb #65ad46e5
 def write_atomically(
@@ -1163,15 +1169,16 @@ def write_atomically(
     [b'whole']
     """
     path = Path(path)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}')
+    fd, temporary = tempfile.mkstemp(prefix=f'.{path.name}.', dir=path.parent)
     try:
-        with open(temporary, 'wb') as file:
+        with os.fdopen(fd, 'wb') as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        Path(temporary).unlink(missing_ok=True)
 
 # %% ../nbs/07_thresholds.ipynb #3ffb5910
 @dataclass(frozen=True)

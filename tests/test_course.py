@@ -106,7 +106,7 @@ def test_a_failing_lesson_is_shown_and_the_exit_says_so(project, what, how):
     source, error = FAILURES[how]
     write(project / 'nbs' / '01_first.ipynb', 'x = 1', source)
     before = snapshot(project)
-    out = tool(project, what, '--timeout', '5')
+    out = tool(project, what, '--timeout', '10' if how == 'hangs' else '60')
     assert out.returncode == 1 and out.stdout.endswith('2 passed, 1 failed\n')
     assert 'Cell 2 failed' in out.stdout and '01_first.ipynb' in out.stdout and error in out.stdout
     assert source.splitlines()[0] in out.stdout
@@ -147,7 +147,12 @@ def started(project, *args):
         f'import os, pathlib, time\npathlib.Path({str(mark)!r}).write_text(str(os.getpid()))\ntime.sleep(100)',
     )
     process = subprocess.Popen(
-        command(project, *args), env=environment(project), cwd=project, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command(project, *args),
+        env=environment(project),
+        cwd=project,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell has it ignored, and children inherit that
     )
     for _ in range(600):
         if mark.exists() and mark.read_text():

@@ -572,6 +572,22 @@ def another_output(proto):
     proto.graph.output.append(onnx.helper.make_tensor_value_info('twice', onnx.TensorProto.FLOAT, [None, None]))
 
 
+def hidden_reader(proto):
+    "A node deep in the graph whose value lies in a file of the current folder."
+    import onnx
+
+    (out,) = proto.graph.output
+    value = onnx.TensorProto(data_type=onnx.TensorProto.FLOAT, dims=[1], data_location=onnx.TensorProto.EXTERNAL)
+    for key, entry in (('location', 'README.md'), ('offset', '0'), ('length', '4')):
+        value.external_data.add(key=key, value=entry)
+    proto.graph.initializer.append(onnx.helper.make_tensor('one', onnx.TensorProto.INT64, [1], [1]))
+    read = onnx.helper.make_node('ConstantOfShape', ['one'], ['read'], value=value)
+    proto.graph.node.extend([read, onnx.helper.make_node('Add', [out.name, 'read'], ['leaked'])])
+    shape = out.type.tensor_type.shape
+    proto.graph.output.pop()
+    proto.graph.output.append(onnx.helper.make_tensor_value_info('leaked', onnx.TensorProto.FLOAT, [None, shape.dim[1].dim_value]))
+
+
 def another_input(proto):
     proto.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 7
 
@@ -646,6 +662,7 @@ FIELDS = {  # what is wrong -> (damage, what the error must say)
     'mean of two': (field('mean', [0.5, 0.5]), 'mean'),
     'mean of text': (field('mean', ['a', 'b', 'c']), 'mean'),
     'mean endless': (field('mean', [0.5, 0.5, float('inf')]), 'mean|Infinity'),
+    'mean of four hundred digits': (rewrite(lambda t: re.sub(r'"mean":\s*\[\s*0\.4', '"mean": [1' + 400 * '0', t)), 'mean'),
     'mean by 1e999': (rewrite(lambda t: re.sub(r'"mean":\s*\[\s*0\.4', '"mean": [1e999', t)), 'mean'),
     'std zero': (field('std', [0.5, 0, 0.5]), 'std'),
     'std negative': (field('std', [0.5, 0.5, -0.5]), 'std'),
@@ -733,6 +750,16 @@ FILES = {  # the engines that must notice, what is wrong -> (damage, what the er
         replaced('graph', graph(lambda t: t.replace('aten.relu.default', 'aten.__class__.default', 1))),
         r'graph.*__class__|__class__',
     ),
+    'graph trusts an index': (
+        'torch',
+        replaced('graph', graph(lambda t: t.replace('aten.relu.default', 'aten.embedding_dense_backward.default', 1))),
+        r'aten\.embeddi.*is not an operator that',
+    ),
+    'graph changes its input': (
+        'torch',
+        replaced('graph', graph(lambda t: t.replace('aten.relu.default', 'aten.resize_.default', 1))),
+        r'aten\.resize_.*is not an operator that',
+    ),
     'graph reads a weight that is not there': (
         'torch',
         replaced('graph', graph(lambda t: re.sub(r'"([\w.]*weight)"', '"nowhere"', t, count=1))),
@@ -745,6 +772,7 @@ FILES = {  # the engines that must notice, what is wrong -> (damage, what the er
     'onnx is empty': ('onnx', replaced('onnx', b''), 'onnx'),
     'onnx reads a file of the system': ('onnx', replaced('onnx', onnx_pointing_at('/etc/hostname')), 'onnx'),
     'onnx reads a file above': ('onnx', replaced('onnx', onnx_pointing_at('../elsewhere')), 'onnx'),
+    'onnx reads a file of the current folder': ('onnx', replaced('onnx', onnx_with(hidden_reader)), 'onnx'),
     'onnx answers more columns': ('onnx', replaced('onnx', onnx_with(another_output)), 'onnx|vocab|labels'),
     'onnx asks for another size': ('onnx', replaced('onnx', onnx_with(another_input)), 'onnx|size'),
     'json is missing': ('onnx torch', lambda f: (f / 'bundle.json').unlink(), r'bundle\.json'),
@@ -1455,7 +1483,12 @@ def test_interrupted_command_says_130(good, pictures):
     for i in range(5000):
         os.link(pictures / '0.jpg', pictures / f'copy {i}.jpg')
     process = subprocess.Popen(
-        [*COMMAND, str(good), str(pictures), '--csv', '--bs', '4'], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=UTF8
+        [*COMMAND, str(good), str(pictures), '--csv', '--bs', '4'],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=UTF8,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background shell has it ignored, and children inherit that
     )
     assert process.stdout.readline().startswith('image,')
     process.send_signal(signal.SIGINT)

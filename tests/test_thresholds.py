@@ -433,3 +433,16 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     with pytest.raises(OSError, match='disk full'):
         write_atomically(file, b'new')
     assert [p.read_bytes() for p in tmp_path.iterdir()] == [b'old']
+
+
+def test_the_order_of_bytes_makes_no_difference():
+    probs, targs = np.random.default_rng(0).random((50, 3)), np.random.default_rng(1).random((50, 3)) < 0.3
+    for dtype in ('>f8', '>f4'):
+        swapped = probs.astype(dtype)
+        pd.testing.assert_frame_equal(sweep(swapped, targs), sweep(swapped.astype(swapped.dtype.newbyteorder('=')), targs))
+
+
+@pytest.mark.parametrize('goal', ['f1.0', 'f02', 'f', 'f0'])
+def test_a_goal_is_spelt_in_one_way(goal):
+    with pytest.raises(ValueError, match='goal must be one of'):
+        choose([[0.1], [0.9]], [[0], [1]], goal, folds=2)

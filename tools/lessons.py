@@ -97,11 +97,11 @@ class Run:
         return next((m[1] for c in self.nb.cells if (m := re.match(r'# (.+)', c.source))), self.file.stem)
 
 
-def kernel_env(jobs, extra=None):
+def kernel_env(jobs):
     "The environment of the kernels: the cores shared out, this environment's programs first on the path, nobody's IPython profile."
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
     shared = {'OMP_NUM_THREADS': os.environ.get('OMP_NUM_THREADS', threads), 'PATH': f'{BIN}{os.pathsep}{os.environ["PATH"]}'}
-    return {**os.environ, **shared, **(extra or {})}
+    return {**os.environ, **shared}
 
 
 def tags(cell):
@@ -123,6 +123,7 @@ def execute(file, cwd, env, timeout):
         kernel_manager_class=OwnKernel,
         timeout=timeout,
         startup_timeout=120,
+        coalesce_streams=True,  # how often a kernel flushes is chance
         resources={'metadata': {'path': str(cwd)}},
         on_cell_execute=lambda cell, cell_index: at.update(cell=cell, index=cell_index),
     )
@@ -153,15 +154,15 @@ def indent(text):
     return '\n'.join(f'    {line}'.rstrip() for line in text.splitlines())
 
 
-def execute_all(files, cwd, args, extra_env=None, done=lambda run: None):
+def execute_all(files, cwd, args, extra_env=lambda file: {}, done=lambda run: None):
     "Execute lessons, `args.jobs` at a time, with a line for each as it ends; the runs in the order of `files`."
     jobs = max(1, min(args.jobs, len(files)))
-    env = kernel_env(jobs, extra_env)
+    env = kernel_env(jobs)
     print(f'{len(files)} notebooks, {jobs} at a time, {env["OMP_NUM_THREADS"]} thread(s) each', flush=True)
     runs = {}
     with tempfile.TemporaryDirectory() as profile, ThreadPoolExecutor(jobs) as pool:
         env['IPYTHONDIR'] = profile
-        waiting = {pool.submit(execute, f, cwd, env, args.timeout): f for f in files}
+        waiting = {pool.submit(execute, f, cwd, {**env, **extra_env(f)}, args.timeout): f for f in files}
         try:
             for n, future in enumerate(as_completed(waiting), 1):
                 run = runs[waiting[future]] = future.result()
@@ -353,7 +354,7 @@ def notebooks(args):
         env = {'PYTHONPATH': str(staged)}
         warm_up(env)
         files = [staged / f.relative_to(ROOT) for f in lesson_files(args.names)]
-        runs = execute_all(files, files[0].parent, args, env)
+        runs = execute_all(files, files[0].parent, args, lambda file: env)
         if any(run.errors for run in runs):
             print('\nNothing was written.')
             return report(runs)
@@ -386,7 +387,7 @@ def real(args):
         raise SystemExit(f'no real data: {folder} holds no planet_sample/')
     with tempfile.TemporaryDirectory() as tmp, tempfile.TemporaryDirectory() as sets:
         env = {DATA_VAR: str(with_pascal(folder.resolve(), Path(sets)))}
-        runs = execute_all(lesson_files(args.names), tmp, args, env)
+        runs = execute_all(lesson_files(args.names), tmp, args, lambda file: env if 'datablock' in file.name else {})
     print_scores(runs)
     return report(runs)
 

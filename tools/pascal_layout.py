@@ -37,5 +37,5 @@ def with_pascal(
     for entry in folder.iterdir():
         os.symlink(entry, tmp / entry.name)
     write_as_pascal(folder / 'planet_sample', tmp / 'pascal_2007')
-    print('pascal_2007 stands for: planet_sample in the layout of PASCAL')
+    print('03_datablock: pascal_2007 is planet_sample in the layout of PASCAL')
     return tmp
