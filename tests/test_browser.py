@@ -315,7 +315,7 @@ def run_all(page, address, path, seconds):
         nonlocal calm
         status, nb = page.evaluate(STATE)
         cells = [cell for cell in nb['cells'] if cell['cell_type'] == 'code' and ''.join(cell['source']).strip()]
-        stopped = status == 'idle' and (all(cell['execution_count'] for cell in cells) or calm > 10)
+        stopped = status == 'idle' and (all(cell['execution_count'] for cell in cells) or calm > 100)  # a page at work may begin late
         calm = calm + 1 if status == 'idle' else 0
         return calm > 2 and stopped and cells
 
@@ -356,7 +356,7 @@ def test_a_lesson_runs_in_jupyterlab(lab, new_page, lesson):
     """Every cell is run, and none fails but those that promise to."""
     address, _ = lab
     cells = run_all(new_page(), address, f'nbs/{lesson}.ipynb', 150)
-    assert all(cell['execution_count'] for cell in cells)
+    assert not [''.join(cell['source']) for cell in cells if not cell['execution_count']]
     for cell in cells:
         errors = [output for output in cell['outputs'] if output['output_type'] == 'error']
         assert bool(errors) == ('raises-exception' in cell['metadata'].get('tags', [])), ''.join(cell['source'])
