@@ -20,7 +20,7 @@ from multilabel_nb.thresholds import threshold_explorer
 ROOT = Path(__file__).resolve().parents[1]
 CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
 KERNEL = {'kernelspec': {'name': 'python3', 'display_name': 'python3', 'language': 'python'}}
-QUICK_LESSONS = ('00_sources', '04_losses', '05_metrics')
+QUICK_LESSONS = ('00_sources', '05_metrics')
 
 pytestmark = pytest.mark.slow
 
