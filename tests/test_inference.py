@@ -581,11 +581,10 @@ def hidden_reader(proto):
     for key, entry in (('location', 'README.md'), ('offset', '0'), ('length', '4')):
         value.external_data.add(key=key, value=entry)
     proto.graph.initializer.append(onnx.helper.make_tensor('one', onnx.TensorProto.INT64, [1], [1]))
+    (last,) = (node for node in proto.graph.node if out.name in node.output)
+    last.output[0] = 'honest'
     read = onnx.helper.make_node('ConstantOfShape', ['one'], ['read'], value=value)
-    proto.graph.node.extend([read, onnx.helper.make_node('Add', [out.name, 'read'], ['leaked'])])
-    shape = out.type.tensor_type.shape
-    proto.graph.output.pop()
-    proto.graph.output.append(onnx.helper.make_tensor_value_info('leaked', onnx.TensorProto.FLOAT, [None, shape.dim[1].dim_value]))
+    proto.graph.node.extend([read, onnx.helper.make_node('Add', ['honest', 'read'], [out.name])])
 
 
 def another_input(proto):
