@@ -371,9 +371,9 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         result = measure(args, args.folder or scratch)
     show(result)
-    partial = args.out.with_suffix('.partial')
-    partial.write_text(json.dumps(result, indent=1) + '\n')
-    os.replace(partial, args.out)
+    from multilabel_nb.sources import write_atomically  # here: children measure what their own imports cost
+
+    write_atomically(args.out, (json.dumps(result, indent=1) + '\n').encode())
     sys.exit(not all(row['kept'] for row in result['judged']))
 
 

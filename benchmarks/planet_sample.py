@@ -26,7 +26,7 @@ from scipy.stats import t as student
 from multilabel_nb.datasets import multilabel_dataloaders, multilabel_datasets
 from multilabel_nb.explore import build_vocab, drop_rare, one_hot, random_split, read_labels
 from multilabel_nb.metrics import constant_prediction, score_report
-from multilabel_nb.sources import is_standin, open_rgb, planet_sample
+from multilabel_nb.sources import is_standin, open_rgb, planet_sample, write_atomically
 from multilabel_nb.training import (
     AllLevels,
     cached_features,
@@ -248,9 +248,8 @@ def keep(name, seed, result, target=TARGET):
     machine = f'{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__.split("+")[0]}'
     settings = {name: {'what': recipe.__doc__ or name, **how} for name, (recipe, how) in RECIPES.items()}
     table = json.loads(summary(runs).to_json(orient='records'))
-    partial = target.with_suffix('.partial')
-    partial.write_text(json.dumps({'machine': machine, 'recipes': settings, 'summary': table, 'runs': runs}, indent=1) + '\n')
-    os.replace(partial, target)
+    result = {'machine': machine, 'recipes': settings, 'summary': table, 'runs': runs}
+    write_atomically(target, (json.dumps(result, indent=1) + '\n').encode())
 
 
 def main():

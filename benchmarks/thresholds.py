@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from multilabel_nb.sources import write_atomically
 from multilabel_nb.thresholds import StreamingSweep, choose, count_above, sweep
 
 SIZES = {'small': (2_510, 20), 'middle': (40_479, 17), 'large': (1_000_000, 17)}
@@ -279,10 +280,7 @@ def main():
     times = [row for threads in args.threads for row in measure_times(threads)]
     result = {'machine': machine(), 'times': times, 'ratios': ratios(times), 'growth': exponents(), 'memory': memory}
     holds = say(result)
-    target = Path(__file__).with_suffix('.json')
-    unfinished = target.with_suffix('.partial')
-    unfinished.write_text(json.dumps(result, indent=1) + '\n')
-    os.replace(unfinished, target)
+    write_atomically(Path(__file__).with_suffix('.json'), (json.dumps(result, indent=1) + '\n').encode())
     sys.exit(not holds)
 
 

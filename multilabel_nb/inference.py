@@ -38,7 +38,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from .sources import _locked, open_rgb
+from .sources import _locked, open_rgb, write_atomically
 
 # %% ../nbs/08_inference.ipynb #017e7f74
 def preprocess(
@@ -707,30 +707,6 @@ def _onnx_file(
     return proto.SerializeToString(deterministic=True)
 
 # %% ../nbs/08_inference.ipynb #f2b00b30
-def _write_file(
-    path: Path,  # where to
-    data: bytes,  # what
-) -> None:
-    "Write beside, force to the disk, rename: whoever looks, and whenever the power fails, finds the old file or the new."
-    fd, name = tempfile.mkstemp(prefix=f'.{path.name}.', suffix='.partial', dir=path.parent)
-    try:
-        with os.fdopen(fd, 'wb') as f:
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    if os.name == 'posix':
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
 def _zipped(
     files: dict[str, bytes],  # content by name
 ) -> bytes:  # the archive, the same for the same files
@@ -764,9 +740,9 @@ def _write_bundle(
             if _ours(old.name) if folder == path else old.name.startswith(f'.{path.name}.'):
                 old.unlink()
         if folder != path:
-            return _write_file(path, _zipped(files))
+            return write_atomically(path, _zipped(files))
         for name, data in files.items():
-            _write_file(path / name, data)
+            write_atomically(path / name, data)
         for old in path.iterdir():
             if _ours(old.name) and old.name not in files:
                 old.unlink()

@@ -6,13 +6,11 @@
 __all__ = ['GOALS', 'scores_at', 'Steps', 'count_above', 'sweep', 'baselines', 'plot_sweep', 'StreamingSweep', 'keep_top',
            'decide', 'Choice', 'choose', 'bootstrap', 'sweep_bands', 'reliability', 'calibration_error',
            'plot_reliability', 'Calibration', 'fit_calibration', 'cost_threshold', 'ThresholdExplorer',
-           'threshold_explorer', 'write_atomically', 'Thresholds']
+           'threshold_explorer', 'Thresholds']
 
 # %% ../nbs/07_thresholds.ipynb #868a4df6
 import json
-import os
 import re
-import tempfile
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -24,6 +22,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+
+from .sources import write_atomically
 
 # %% ../nbs/07_thresholds.ipynb #909f6053
 def _array(x: Any) -> np.ndarray:
@@ -1152,33 +1152,6 @@ def threshold_explorer(
         'pictures': pictures,
     }
     return ThresholdExplorer(title, round(start), data, [_thumbnail(image) for image in (() if images is None else images)])
-
-# %% ../nbs/07_thresholds.ipynb #65ad46e5
-def write_atomically(
-    path: str | Path,  # file to write; an old one is replaced
-    data: bytes,  # what it shall hold
-) -> None:
-    """Write to a temporary name beside the file, then rename: whoever reads finds the old file or the new one, never half of one.
-
-    Example
-    -------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     write_atomically(Path(folder) / 'a.txt', b'whole')
-    ...     [file.read_bytes() for file in Path(folder).iterdir()]
-    [b'whole']
-    """
-    path = Path(path)
-    fd, temporary = tempfile.mkstemp(prefix=f'.{path.name}.', dir=path.parent)
-    try:
-        with os.fdopen(fd, 'wb') as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
 
 # %% ../nbs/07_thresholds.ipynb #3ffb5910
 @dataclass(frozen=True)

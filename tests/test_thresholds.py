@@ -1,7 +1,6 @@
 """The exact sweep against scikit-learn at every threshold, choosing against brute force, and what must be refused."""
 
 import json
-import os
 
 import numpy as np
 import pandas as pd
@@ -28,7 +27,6 @@ from multilabel_nb.thresholds import (
     scores_at,
     sweep,
     sweep_bands,
-    write_atomically,
 )
 
 TIES = [0.0, -0.0, 1e-45, 0.1, 0.25, 0.5, np.nextafter(np.float32(0.5), np.float32(1)).item(), 0.75, 1.0]
@@ -424,15 +422,6 @@ def test_stored_thresholds_decide_as_the_choice_did_to_the_last_bit(tmp_path):
         assert stored == choice.stored() and (stored.decide(probs) == choice.decide(probs)).all()
         assert stored.scores['f1'] == choice.cross_fitted and stored.settings['goal'] == 'f1'
         assert stored.names(probs[:1]) == [[label for label, on in zip(stored.vocab, choice.decide(probs)[0], strict=True) if on]]
-
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
-    file = tmp_path / 'a.json'
-    write_atomically(file, b'old')
-    monkeypatch.setattr(os, 'replace', lambda *_: (_ for _ in ()).throw(OSError('disk full')))
-    with pytest.raises(OSError, match='disk full'):
-        write_atomically(file, b'new')
-    assert [p.read_bytes() for p in tmp_path.iterdir()] == [b'old']
 
 
 def test_the_order_of_bytes_makes_no_difference():

@@ -124,6 +124,7 @@ def execute(file, cwd, env, timeout):
         timeout=timeout,
         startup_timeout=120,
         coalesce_streams=True,  # how often a kernel flushes is chance
+        store_widget_state=False,  # progress bars whose kernel is gone
         resources={'metadata': {'path': str(cwd)}},
         on_cell_execute=lambda cell, cell_index: at.update(cell=cell, index=cell_index),
     )
