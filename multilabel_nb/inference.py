@@ -146,7 +146,7 @@ def decode(
     ------
     ValueError
         If `probs` lie outside [0, 1], if `vocab` is not an ordered sequence of C names, if `thresh` does not fit, or if `exclusive`
-        names a label that is not in `vocab`.
+        names a label twice or one that is not in `vocab`.
 
     Example
     -------
@@ -165,9 +165,10 @@ def decode(
     if len(names) != probs.shape[1]:
         raise ValueError(f'vocab has {len(names)} names for {probs.shape[1]} columns of probs')
     on = probs > _thresholds(thresh, names).astype(probs.dtype)  # in the precision of probs, as torch does
+    grouped = [label for group in exclusive for label in group]
+    if wrong := [label for label in grouped if label not in names or grouped.count(label) > 1]:
+        raise ValueError(f'exclusive names {wrong[0]!r}, which is not in vocab or stands there twice')
     for group in exclusive:
-        if unknown := sorted(set(group) - set(names)):
-            raise ValueError(f'exclusive names {unknown[0]!r}, which is not in vocab')
         columns = sorted(names.index(label) for label in group)
         on[:, columns] = np.arange(len(columns)) == probs[:, columns].argmax(1)[:, None]
     return [[label for label, is_on in zip(names, row, strict=True) if is_on] for row in on]
@@ -544,6 +545,16 @@ class _Graph:
             return values[name].cpu().numpy()
 
 # %% ../nbs/08_inference.ipynb #64e29575
+def _check_device(device: str) -> None:
+    "Refuse a device that torch does not know or does not have, before a bundle is blamed for it."
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except Exception as e:  # torch raises AssertionError, RuntimeError and others
+        raise ValueError(f'torch cannot use the device {device!r}: {str(e).partition(chr(10))[0]}') from None
+
+
 def _torch_engine(
     files: dict[str, bytes],  # weights and graph
     device: str,  # where it runs
@@ -809,7 +820,7 @@ def save_bundle(
     scores: dict[str, dict[str, float]] | None = None,  # rows of named numbers: `model`, and the baselines it is to be held against
     data_digest: str | None = None,  # of the training data, from `digest_data`
     overwrite: bool = False,  # True: replace the bundle that is there; if this process is killed, the old one stays whole
-    onnx: bool = True,  # also write the graph for onnxruntime; needs the packages onnx and onnxscript
+    onnx: bool = True,  # also write the graph for onnxruntime; needs onnx, onnxscript and onnxruntime
 ) -> Path:  # `path`
     """Write all that prediction needs, without pickle, and only after both engines gave the model's answers within 1e-4.
 
@@ -823,7 +834,7 @@ def save_bundle(
         If something that the bundle is to hold is wrong (`BundleError` names it), the place holds other things, or the network uses
         an operator that no bundle may use.
     ImportError
-        If `onnx` is True and one of the packages that write it is missing.
+        If `onnx` is True and one of the packages that write or check it is missing.
     RuntimeError
         If what would be saved does not answer as `model` does.
 
@@ -838,7 +849,7 @@ def save_bundle(
 
     path = Path(path)
     _check_place(path, overwrite)
-    if onnx and (missing := [name for name in ('onnx', 'onnxscript') if find_spec(name) is None]):
+    if onnx and (missing := [name for name in ('onnx', 'onnxscript', 'onnxruntime') if find_spec(name) is None]):
         raise ImportError(f'{path}: writing ONNX needs {missing[0]}: pip install multilabel_nb[export], or pass onnx=False')
     vocab = list(_ordered(vocab))
     manifest = {
@@ -893,7 +904,7 @@ def _check_answers(
     images = np.random.default_rng(0).standard_normal((3, 3, manifest['size'], manifest['size']), dtype=np.float32)
     with torch.inference_mode():
         expected = copy.deepcopy(model).cpu().float().eval()(torch.from_numpy(images)).sigmoid().numpy()
-    for name in ('torch', *(['onnx'] if 'onnx' in files and find_spec('onnxruntime') else [])):
+    for name in ('torch', *(['onnx'] if 'onnx' in files else [])):
         gap = abs(_engine(path, name, manifest, files)(images) - expected).max()
         if not gap <= 1e-4:
             raise RuntimeError(f'{path}: not saved, because {name} differs from the model by {gap:.1e} in a probability')
@@ -955,7 +966,7 @@ class Predictor:
         ImportError
             If the engine is not installed.
         ValueError
-            If `engine` is another word, or `thresh` or `device` do not fit.
+            If `engine` is another word, `thresh` does not fit, or torch cannot use `device`.
         """
         if engine not in ('auto', 'onnx', 'torch'):
             raise ValueError(f"engine must be 'auto', 'onnx' or 'torch', not {engine!r}")
@@ -974,6 +985,8 @@ class Predictor:
             raise ImportError(f'{path}: engine {self.engine!r} needs {needs}: pip install multilabel_nb[{self.engine}]')
         if self.engine == 'onnx' and device != 'cpu':
             raise ValueError(f'onnxruntime runs on the CPU here, not on {device!r}')
+        if self.engine == 'torch':
+            _check_device(device)
         self.vocab, self.exclusive = self.manifest['vocab'], self.manifest['exclusive']
         self.thresholds = _thresholds({} if thresh is None else thresh, self.vocab, self.manifest['thresholds'])
         self.probs = _engine(path, self.engine, self.manifest, files, device)  # normalised images `(N, 3, size, size)` to `(N, C)`

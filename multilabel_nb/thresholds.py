@@ -1211,7 +1211,7 @@ class Thresholds:
 
     def to_json(self) -> str:  # readable text
         "As text."
-        return json.dumps({'version': 1} | asdict(self), indent=1, ensure_ascii=False, allow_nan=False) + '\n'
+        return json.dumps({'version': 1} | asdict(self), indent=1, ensure_ascii=False, allow_nan=False, default=float) + '\n'
 
     @classmethod
     def from_json(

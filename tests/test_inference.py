@@ -219,6 +219,16 @@ def test_auto_takes_onnxruntime_and_falls_back_to_torch(good, tmp_path, model, m
     assert Predictor(good).engine == 'torch'
     with pytest.raises((ImportError, ValueError), match='onnxruntime'):
         Predictor(good, engine='onnx')
+    with pytest.raises(ImportError, match='writing ONNX needs onnxruntime'):  # nothing is saved unchecked
+        save_bundle(tmp_path / 'unchecked', model, VOCAB, SIZE, MEAN, STD)
+    assert not (tmp_path / 'unchecked').exists()
+
+
+@pytest.mark.parametrize('device', ['nonsense', 'cuda:99'])
+def test_a_device_that_is_not_there_is_named(good, device):
+    with pytest.raises(ValueError, match=f"device '{device}'") as raised:
+        Predictor(good, device=device)
+    assert not isinstance(raised.value, BundleError)
 
 
 def test_a_bundle_without_onnx_says_so(tmp_path, model):

@@ -424,6 +424,12 @@ def test_stored_thresholds_decide_as_the_choice_did_to_the_last_bit(tmp_path):
         assert stored.names(probs[:1]) == [[label for label, on in zip(stored.vocab, choice.decide(probs)[0], strict=True) if on]]
 
 
+def test_thresholds_of_numpy_can_be_stored(tmp_path):
+    stored = Thresholds(['a', 'b'], list(np.float32([0.1, 0.5])), settings={'folds': np.int64(5)}, scores={'f1': np.float32(0.25)})
+    stored.save(tmp_path / 'thresholds.json')
+    assert Thresholds.load(tmp_path / 'thresholds.json') == stored
+
+
 def test_the_order_of_bytes_makes_no_difference():
     probs, targs = np.random.default_rng(0).random((50, 3)), np.random.default_rng(1).random((50, 3)) < 0.3
     for dtype in ('>f8', '>f4'):
