@@ -21,7 +21,6 @@ import re
 import reprlib
 import struct
 import sys
-import tempfile
 import warnings
 import zipfile
 from collections import deque

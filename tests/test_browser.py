@@ -365,7 +365,8 @@ def test_a_notebook_runs_in_jupyterlab(lab, new_page, name):
     """Run All: every cell is answered, none fails but those that promise to, and nothing is said on standard error but progress."""
     address, _ = lab
     page = new_page()
-    cells = run_all(page, address, f'nbs/{name}.ipynb', 300)
+    cells = run_all(page, address, f'nbs/{name}.ipynb', 600)
+    page.evaluate('window.jupyterapp.shell.currentWidget.sessionContext.shutdown()')  # its memory is wanted by the next
     assert not failed(cells)
     stray = [output['text'] for cell in cells for output in cell['outputs'] if output.get('name') == 'stderr']
     assert not [text for text in stray if 'arning' in text]
