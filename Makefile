@@ -22,7 +22,7 @@ ONLY ?=
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help course test test-slow real notebooks readme lab lint format lock clean
+.PHONY: help course test test-slow real notebooks readme docs lab lint format lock clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -46,6 +46,9 @@ notebooks: $(STAMP)  ## Re-execute, clean and export the notebooks in place, and
 readme: $(STAMP)  ## Write README.md from nbs/index.ipynb, as `make notebooks` does at its end
 	@$(PY) tools/lessons.py readme
 
+docs: $(STAMP)  ## Build the site in _docs from the executed notebooks; it runs none of them
+	@$(EMBEDDED) $(PY) tools/build_site.py
+
 lab: $(STAMP)  ## Open JupyterLab on the home page, nbs/index.ipynb
 	$(PY) -m jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/nbs/index.ipynb $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS)
 
@@ -64,7 +67,7 @@ lock: $(VENV)/bin/uv  ## Resolve requirements.lock anew from settings.ini (UPGRA
 	@mv requirements.lock.new requirements.lock
 
 clean:  ## Remove what was generated (the environment stays: delete .venv by hand)
-	rm -rf _course _docs build dist *.egg-info .pytest_cache .ruff_cache .hypothesis requirements.lock.new
+	rm -rf _course _docs _docs.partial .verified.json build dist *.egg-info .pytest_cache .ruff_cache .hypothesis requirements.lock.new
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 	find . -name .ipynb_checkpoints -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 

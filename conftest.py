@@ -9,6 +9,10 @@ import pytest
 ROOT = Path(__file__).parent
 sys.path.append(str(ROOT / 'tools'))
 
+import verified  # noqa: E402
+
+WATCH = verified.Watch()  # what this run finds out about each notebook, for the stamps of the site
+
 
 def pytest_addoption(parser):
     parser.addoption('--slow', action='store_true', help='run the tests marked slow too')
@@ -37,12 +41,28 @@ def reach_kernels_over_sockets():
 
 
 def pytest_sessionstart(session):
+    if is_controller(session.config):
+        WATCH.begin((ROOT / 'nbs').glob('*.ipynb'))
     # Generated here, once, its progress bar is in no notebook's output.
     if session.config.option.nbval and 'PYTEST_XDIST_WORKER' not in os.environ:
         from multilabel_nb.sources import bears, biwi_head_pose, pascal_2007, planet_sample
 
         for source in (planet_sample, pascal_2007, biwi_head_pose, bears):
             source()
+
+
+def is_controller(config):
+    "Whether this process sees the whole run, and cells are tested in it."
+    return config.option.nbval and 'PYTEST_XDIST_WORKER' not in os.environ
+
+
+def pytest_runtest_logreport(report):
+    WATCH.note(ROOT / report.nodeid.partition('::')[0], report.when, report.outcome, report.duration)
+
+
+def pytest_sessionfinish(session):
+    if is_controller(session.config):
+        verified.save(WATCH.entries())
 
 
 def pytest_collection_modifyitems(config, items):

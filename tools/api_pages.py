@@ -1,0 +1,231 @@
+"""The reference pages of the site: what the modules export, read from their sources without importing them.
+
+Importing would cost the minute that fastai and torch take to load, and the documentation is in the text: nbdev's way of documenting
+puts a comment behind each parameter.
+"""
+
+import ast
+import io
+import re
+import tokenize
+from dataclasses import dataclass, field
+
+DEFS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+SECTION = re.compile(r'^(\w+)\n-{3,}\n', re.M)
+
+
+@dataclass
+class Param:
+    "One parameter, attribute or result."
+
+    name: str
+    type: str
+    default: str
+    says: str
+
+
+@dataclass
+class Name:
+    "One exported name: a function, a class with its public methods, or a constant."
+
+    name: str
+    kind: str  # function, class, method, property or data, as Sphinx calls them
+    doc: str
+    line: int
+    last: int
+    signature: str = ''
+    value: str = ''  # of a constant
+    params: list = field(default_factory=list)
+    members: list = field(default_factory=list)
+
+
+@dataclass
+class Module:
+    "What one module exports."
+
+    name: str
+    doc: str
+    path: str
+    notebook: str
+    names: list
+
+
+# ---- reading a module
+
+
+def comments(source):
+    "The comment on each line, without its hash."
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return {t.start[0]: t.string.lstrip('# ').strip() for t in tokens if t.type == tokenize.COMMENT}
+
+
+def unparsed(node):
+    return ast.unparse(node) if node is not None else ''
+
+
+def parameters(node, said):
+    "The parameters of a function, each with the comment on the line where it ends, and last what it returns."
+    a = node.args
+    plain = [*a.posonlyargs, *a.args]
+    defaults = [None] * (len(plain) - len(a.defaults)) + a.defaults
+    pairs = [*zip(plain, defaults, strict=True), *([(a.vararg, None)] if a.vararg else []), *zip(a.kwonlyargs, a.kw_defaults, strict=True)]
+    pairs += [(a.kwarg, None)] if a.kwarg else []
+    found = []
+    for arg, default in pairs:
+        stars = '*' if arg is a.vararg else '**' if arg is a.kwarg else ''
+        if arg.arg not in ('self', 'cls'):
+            line = (default or arg).end_lineno
+            found.append(Param(stars + arg.arg, unparsed(arg.annotation), unparsed(default), said.get(line, '')))
+    if node.returns is not None and unparsed(node.returns) != 'None':
+        found.append(Param('returns', unparsed(node.returns), '', said.get(node.returns.end_lineno, '')))
+    return found
+
+
+def bare_signature(node):
+    "The parameters without their types, which the table below them gives."
+    args = ast.parse(ast.unparse(node.args).join(['def f(', '): pass'])).body[0].args
+    for arg in [*args.posonlyargs, *args.args, *args.kwonlyargs, *filter(None, [args.vararg, args.kwarg])]:
+        arg.annotation = None
+    args.args = [arg for arg in args.args if arg.arg not in ('self', 'cls')]
+    return f'({ast.unparse(args)})'
+
+
+def decorators(node):
+    return {unparsed(d).split('(')[0].split('.')[-1] for d in node.decorator_list}
+
+
+def fields(node, said):
+    "The annotated fields of a dataclass or named tuple, but for those of a private type."
+    own = [s for s in node.body if isinstance(s, ast.AnnAssign) and not unparsed(s.annotation).startswith('_')]
+    return [Param(s.target.id, unparsed(s.annotation), unparsed(s.value), said.get(s.end_lineno, '')) for s in own]
+
+
+def read_class(node, said):
+    methods = [s for s in node.body if isinstance(s, ast.FunctionDef)]
+    init = next((m for m in methods if m.name == '__init__'), None)
+    params = parameters(init, said) if init else fields(node, said)
+    signature = bare_signature(init) if init else f'({", ".join(p.name for p in params)})' if params else ''
+    made = Name(node.name, 'class', ast.get_docstring(node) or '', node.lineno, node.end_lineno, signature, params=params)
+    made.members = [read_function(m, said, 'method') for m in methods if ast.get_docstring(m) and not m.name.startswith('_')]
+    return made
+
+
+def read_function(node, said, kind='function'):
+    kind = 'property' if 'property' in decorators(node) else kind
+    signature = '' if kind == 'property' else bare_signature(node)
+    return Name(node.name, kind, ast.get_docstring(node) or '', node.lineno, node.end_lineno, signature, params=parameters(node, said))
+
+
+def read_module(file, package):
+    "A module that nbdev wrote: what `__all__` names, in that order."
+    source = file.read_text(encoding='utf-8')
+    tree, said = ast.parse(source), comments(source)
+    defs = {s.name: s for s in tree.body if isinstance(s, DEFS)}
+    given = [(s.targets[0] if isinstance(s, ast.Assign) else s.target, s) for s in tree.body if isinstance(s, ast.Assign | ast.AnnAssign)]
+    constants = {target.id: s for target, s in given if isinstance(target, ast.Name)}
+    names = []
+    for name in ast.literal_eval(unparsed(constants['__all__'].value)):
+        if name in defs:
+            read = read_class if isinstance(defs[name], ast.ClassDef) else read_function
+            names.append(read(defs[name], said))
+        elif name in constants:
+            at = constants[name]
+            value = unparsed(at.value)
+            names.append(Name(name, 'data', said.get(at.lineno, ''), at.lineno, at.end_lineno, value=value if len(value) < 120 else ''))
+        else:
+            raise SystemExit(f'{file.name}: `{name}` is exported, but neither defined nor given a value there')
+    notebook = re.search(r'File to edit: \S*?([\w-]+\.ipynb)', source)[1]
+    return Module(f'{package}.{file.stem}', ast.get_docstring(tree) or '', f'{package}/{file.name}', notebook, names)
+
+
+# ---- writing its page
+
+
+def paragraph(text):
+    "One paragraph of a docstring as Markdown: an example as a session of Python, bare addresses as links."
+    if text.startswith('>>>'):
+        return f'```pycon\n{text}\n```'
+    return re.sub(r'(?<!\]\()(?<![<\[`"])\bhttps?://[^\s)<>,]+[^\s)<>,.;:]', lambda m: f'<{m[0]}>', text)
+
+
+def prose(text):
+    return '\n\n'.join(map(paragraph, re.split(r'\n\s*\n', text.strip())))
+
+
+def doc_blocks(doc):
+    "A docstring as Markdown: what goes before the table of parameters, and its sections, which go after it."
+    first, *rest = SECTION.split(doc)
+    summary, _, more = first.partition('\n\n')
+    after = [prose(more)] if more.strip() else []
+    for title, body in zip(rest[::2], rest[1::2], strict=True):
+        body = body.strip()
+        if re.match(r'\w+\n {2,}', body):  # what is raised, and when
+            items = re.split(r'\n(?=\S)', body)
+            after.append(f'**{title}**\n\n' + '\n'.join(term(item) for item in items))
+        else:
+            after.append(f'**{title}**\n\n{prose(body)}')
+    return prose(summary), '\n\n'.join(after)
+
+
+def term(item):
+    name, _, says = item.partition('\n')
+    return f'- `{name.strip()}`: {prose(" ".join(says.split()))}'
+
+
+def cell(text):
+    return text.replace('|', '\\|')
+
+
+def code(text):
+    return f'`{cell(text)}`' if text else ''
+
+
+def table(params):
+    "What nbdev's `show_doc` shows: name, type, default, meaning."
+    if not params:
+        return ''
+    rows = [
+        f'| {code(p.name) if p.name != "returns" else "*returns*"} | {code(p.type)} | {code(p.default)} | {cell(prose(p.says))} |'
+        for p in params
+    ]
+    return '\n'.join(['| parameter | type | default | meaning |', '|---|---|---|---|', *rows])
+
+
+def directive(name, module, blob, depth=5):
+    "One name as a directive of Sphinx's Python domain, its methods inside."
+    summary, after = doc_blocks(name.doc)
+    source = f'[source]({blob}/{module.path}#L{name.line}-L{name.last})'
+    parts = [summary, table(name.params), after, source]
+    parts += [directive(member, module, blob, depth - 1) for member in name.members]
+    fence = ':' * depth
+    value = f':value: {name.value}\n' if name.value else ''
+    body = '\n\n'.join(part for part in parts if part)
+    return f'{fence}{{py:{name.kind}}} {name.name}{name.signature}\n{value}\n{body}\n{fence}'
+
+
+def anchor(name):
+    "The id that nbdev's links end in, which Sphinx's own ids differ from."
+    return f'<span id="{name.lower()}"></span>'
+
+
+def page(module, blob):
+    "The reference page of one module."
+    short = module.name.rpartition('.')[2]
+    intro = f'{module.doc}\n\nWritten and explained in the lesson [](../{module.notebook}).'
+    entries = [f'{anchor(n.name)}\n\n{directive(n, module, blob)}' for n in module.names]
+    return '\n\n'.join([f'# {short}', intro, f'```{{py:module}} {module.name}\n```', *entries]) + '\n'
+
+
+def first_line(doc):
+    return doc.strip().partition('\n')[0]
+
+
+def overview(modules):
+    "The page that lists every name with its first line."
+    parts = ['# The library', 'Every exported name, by the module that exports it. Each lesson writes the module of its name.']
+    for module in modules:
+        short = module.name.rpartition('.')[2]
+        rows = [f'| {{py:obj}}`{n.name} <{module.name}.{n.name}>` | {cell(prose(first_line(n.doc)))} |' for n in module.names]
+        parts += [f'## [{short}]({short}.md)', prose(module.doc), '\n'.join(['| name | what it is |', '|---|---|', *rows])]
+    toc = '\n'.join(module.name.rpartition('.')[2] for module in modules)
+    return '\n\n'.join([*parts, f'```{{toctree}}\n:hidden:\n\n{toc}\n```']) + '\n'

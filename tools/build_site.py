@@ -1,0 +1,491 @@
+"""Build the site: `python tools/build_site.py` turns the executed notebooks, the modules and the pages in docs/ into _docs/.
+
+The notebooks are not run. nbdev's processors read its directives, the functions below add what a reader of the site expects (text for
+pictures, links, the stamp of the last test run), and Sphinx renders it all, with every warning an error. Nothing is written unless
+everything went well.
+"""
+
+import argparse
+import ast
+import base64
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+import api_pages
+import checked_cells
+import figures
+import nbformat
+import verified
+from execnb.nbio import read_nb
+from lessons import ROOT, config, exported
+from nbdev.process import NBProcessor
+from nbdev.processors import hide_, hide_line, strip_ansi, strip_hidden_metadata
+
+FOLDED = 30  # an exported cell longer than this is folded
+FENCED = re.compile(r'(```.*?```|\$\$.*?\$\$)', re.S)
+HOME = 'index.ipynb'
+
+
+class Broken(SystemExit):
+    "What keeps the site from being built, said to the author of the page."
+
+
+# ---- what there is
+
+
+def notebooks(root, cfg):
+    "The home page, the numbered lessons in order, and the others."
+    files = sorted((root / cfg['nbs_path']).glob('*.ipynb'))
+    lessons = [f for f in files if f.name[0].isdigit()]
+    return lessons, [f for f in files if f not in lessons and f.name != HOME]
+
+
+def modules(root, cfg):
+    "The exported modules, in the order of their lessons."
+    return sorted((api_pages.read_module(f, cfg['lib_path']) for f in exported(root) if f.name != '_modidx.py'), key=lambda m: m.notebook)
+
+
+def blob(cfg, what='blob'):
+    "Where the code host shows a file of the main branch (`edit`: lets one edit it)."
+    return f'{cfg["git_url"]}/{what}/{cfg["branch"]}'
+
+
+def home_url(cfg):
+    return f'{cfg["doc_host"]}{cfg["doc_baseurl"]}/'
+
+
+def title_of(nb):
+    "Title and blurb, which each notebook begins with."
+    if not nb.cells or not (found := re.match(r'# (.+)\n\n> (.+)', nb.cells[0].source)):
+        raise Broken('the first cell must be "# Title", a blank line and "> blurb"')
+    return found[1], found[2]
+
+
+# ---- back-ticked names
+
+
+def known_names(mods):
+    "Everything that prose may mention: names, and names behind their module's."
+    known = {}
+    for mod in mods:
+        short = mod.name.rpartition('.')[2]
+        for name in mod.names:
+            full = f'{mod.name}.{name.name}'
+            known |= {name.name: full, f'{short}.{name.name}': full, full: full}
+            members = {f'{name.name}.{m.name}': f'{full}.{m.name}' for m in name.members}
+            known |= members
+        known[mod.name] = mod.name
+    return known
+
+
+def names_in(nb):
+    "The names that a notebook's code uses."
+    sources = [c.source for c in nb.cells if c.cell_type == 'code']
+    trees = [checked_cells.parse(source) for source in sources]
+    return {n.id for tree in trees for n in ast.walk(tree) if isinstance(n, ast.Name)} | {
+        a.name for tree in trees for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for a in n.names
+    }
+
+
+def link_names(text, known, used):
+    """Back-ticked names of the library become links to the reference.
+
+    A plain word (`main`, `decide`) may mean something else: it is taken for the library's only where the code beside it uses it. Headings,
+    code and existing links stay as they are.
+    """
+
+    def linked(match):
+        name = match[1].removesuffix('()')
+        plain = name.isalpha() and name.islower()
+        if name not in known or (plain and name not in used):
+            return match[0]
+        return f'{{py:obj}}`{match[1]} <{known[name]}>`'
+
+    def line(text):
+        return text if text.startswith(('#', '<')) else re.sub(r'(?<![\[`}\\])`([A-Za-z_][\w.]*(?:\(\))?)`(?![`\]])', linked, text)
+
+    parts = FENCED.split(text)
+    return ''.join(part if FENCED.fullmatch(part) else '\n'.join(map(line, part.split('\n'))) for part in parts)
+
+
+# ---- links
+
+
+def site_links(text, file, root, cfg):
+    """Links as the site needs them: between notebooks they stay, to other files of the project they lead to the code host.
+
+    nbdev writes absolute links to its own pages: those become relative.
+    """
+
+    def moved(match):
+        target, _, anchor = match[2].partition('#')
+        if target.startswith(home_url(cfg)):
+            return f'{match[1]}({target.removeprefix(home_url(cfg))}{"#" + anchor if anchor else ""})'
+        if not target or re.match(r'[a-z]+:', target) or ('/' not in target and target.endswith('.ipynb')):
+            return match[0]
+        path = (file.parent / target).resolve()
+        if not path.exists() or not path.is_relative_to(root.resolve()):
+            raise Broken(f'{file.name}: the link to {match[2]} leads nowhere')
+        return f'{match[1]}({blob(cfg)}/{path.relative_to(root.resolve())}{"#" + anchor if anchor else ""})'
+
+    parts = re.split(r'(```.*?```|`[^`\n]+`(?!\])|!\[[^\]]*\]\([^)]*\))', text, flags=re.S)  # code and pictures stay
+    return ''.join(p if i % 2 else re.sub(r'(\])\(([^)\s]+)\)', moved, p) for i, p in enumerate(parts))
+
+
+def ways_in(file, cfg, alone):
+    "The line under a lesson's title: run it, take it along, mend it. In Colab runs what can run `alone`, without the project's files."
+    path = f'{cfg["nbs_path"]}/{file.name}'
+    repo = cfg['git_url'].partition('://')[2].partition('/')[2]
+    colab = f'[Colab](https://colab.research.google.com/github/{repo}/blob/{cfg["branch"]}/{path}) ([what it needs](open.md#In-Colab))'
+    links = [
+        '[JupyterLab](open.md#In-JupyterLab)',
+        *([colab] if alone else []),
+        f'{{download}}`Download <files/{file.name}>`',
+        f'[Edit this page]({blob(cfg, "edit")}/{path})',
+    ]
+    return ':::{container} ways-in\n' + ' · '.join(links) + '\n:::'
+
+
+# ---- one notebook
+
+
+def processed(file):
+    "A notebook after nbdev's processors: directives obeyed and taken out, ANSI colours removed."
+    nb = read_nb(file)
+    NBProcessor(nb=nb, procs=[strip_ansi, hide_line, hide_, strip_hidden_metadata]).process()
+    for cell in nb.cells:
+        cell.pop('directives_', None), cell.pop('idx_', None)
+    made = nbformat.from_dict(dict(nb))
+    made.cells = [c for c in made.cells if re.sub(r'^#\|.*$', '', c.source, flags=re.M).strip()]  # `#| default_exp` stays behind
+    return nbformat.reads(nbformat.writes(made), as_version=4)
+
+
+def fold(cell):
+    "Hide a long cell behind a line that says what it defines."
+    names = [n.name for n in checked_cells.parse(cell.source).body if isinstance(n, api_pages.DEFS)]
+    what = f'the code of {", ".join(names)}' if names else 'the code'
+    cell.metadata['tags'] = [*cell.metadata.get('tags', []), 'hide-input']
+    cell.metadata['mystnb'] = {**cell.metadata.get('mystnb', {}), 'code_prompt_show': f'Show {what}', 'code_prompt_hide': f'Hide {what}'}
+
+
+def notebook_page(file, root, cfg, known, entries):
+    "A notebook as Sphinx reads it."
+    words = figures.describe(nbformat.read(file, as_version=4), file.name)
+    nb = processed(file)
+    used = names_in(nb)
+    for cell in nb.cells:
+        if cell.cell_type == 'markdown':
+            cell.source = link_names(site_links(cell.source, file, root, cfg), known, used)
+        if cell.id in words:
+            cell.metadata['mystnb'] = words[cell.id]
+        if cell.cell_type == 'code' and cell.source.count('\n') >= FOLDED:
+            fold(cell)
+    # cleaning took the language away; widgets without their kernel would have a script of another host loaded
+    nb.metadata = {'kernelspec': nb.metadata.get('kernelspec', {}), 'language_info': {'name': 'python', 'pygments_lexer': 'ipython3'}}
+    title_of(nb)
+    head = [nb.cells[0].source]
+    if file.name != HOME:
+        alone = not any("'benchmarks'" in c.source for c in nb.cells if c.cell_type == 'code')
+        head += [ways_in(file, cfg, alone), f':::{{container}} stamp\n{verified.stamp(file, entries)}\n:::']
+    nb.cells[0].source = '\n\n'.join(head)
+    return nb
+
+
+# ---- pages that are filled in
+
+
+def fill(text, values, name):
+    "Put values where a page says `{{name}}`."
+
+    def value(match):
+        if match[1] not in values:
+            raise Broken(f'{name}: nothing is known as {match[0]}; there are: {", ".join(values)}')
+        return values[match[1]]
+
+    return re.sub(r'\{\{([\w ]+)\}\}', value, text)
+
+
+def rows(header, lines):
+    "A Markdown table."
+    return '\n'.join(['| ' + ' | '.join(header) + ' |', '|' + '---|' * len(header), *('| ' + ' | '.join(line) + ' |' for line in lines)])
+
+
+def share_table(files):
+    "How many cells of each notebook would go red if what they show were false."
+    shares = zip(files, checked_cells.shares(files), strict=True)
+    lines = [[f'[]({f.name})', str(s.counted), str(s.checked), f'{s.checked / max(s.counted, 1):.0%}'] for f, s in shares]
+    return rows(['notebook', 'cells that count', 'checked', 'share'], lines)
+
+
+def stamp_table(files, entries):
+    return rows(['notebook', 'last test run'], [[f'[]({f.name})', verified.stamp(f, entries)] for f in files])
+
+
+def test_table(root):
+    "The files of tests, what they say they hold, and how many tests they define."
+    lines = []
+    for file in sorted((root / 'tests').glob('test_*.py')):
+        tree = ast.parse(file.read_text(encoding='utf-8'))
+        tests = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name.startswith('test_')]
+        says = (ast.get_docstring(tree) or '').partition('\n\n')[0].replace('\n', ' ')
+        lines.append([f'`{file.name}`', says, str(len(tests))])
+    return rows(['file', 'what it holds', 'tests'], lines)
+
+
+def pythons(root):
+    "The Python versions that the workflow tests."
+    found = [v for f in sorted((root / '.github').rglob('*.yml')) for v in re.findall(r'python: \[(.+)\]', f.read_text(encoding='utf-8'))]
+    return ' and '.join(re.findall(r'[\d.]+', found[0])) if found else ''
+
+
+# ---- assembling the source
+
+
+def picture(file, begins):
+    "The stored picture of a notebook whose caption begins so: its bytes and its text."
+    nb = nbformat.read(file, as_version=4)
+    words = figures.describe(nb, file.name)
+    for cell in nb.cells:
+        if cell.id in words and words[cell.id]['image']['alt'].startswith(begins):
+            return base64.b64decode(figures.pictures(cell)[0]), words[cell.id]['image']['alt']
+    raise Broken(f'{file.name} holds no picture whose description begins with "{begins}"')
+
+
+def add_home_picture(text, root, cfg, src):
+    "`{{picture: NOTEBOOK, CAPTION}}` becomes the first row of that picture."
+
+    def shown(match):
+        data, alt = picture(root / cfg['nbs_path'] / match[1], match[2])
+        (src / 'home.png').write_bytes(figures.first_row(data))
+        return f'```{{image}} home.png\n:alt: {alt}\n:target: {match[1].removesuffix(".ipynb")}.html\n```'
+
+    return re.sub(r'\{\{picture: (\S+), (.+)\}\}', shown, text)
+
+
+def numbered(file):
+    "A lesson's entry at the side: its number, then its title."
+    title, _ = title_of(nbformat.read(file, as_version=4))
+    return f'{file.name.partition("_")[0]} {title} <{file.name}>'
+
+
+def tocs(lessons, others, pages, has_modules):
+    "The contents at the side."
+    parts = {'Lessons': lessons, 'More': [*others, *pages], 'Reference': ['api/index.md'] if has_modules else []}
+    made = [f'```{{toctree}}\n:hidden:\n:caption: {name}\n\n' + '\n'.join(docs) + '\n```' for name, docs in parts.items() if docs]
+    return '\n\n'.join(made)
+
+
+def bare(file):
+    "A notebook to take along: its outputs, which are most of its bytes, come back when it is run."
+    nb = nbformat.read(file, as_version=4)
+    for cell in nb.cells:
+        if cell.cell_type == 'code':
+            cell.outputs = []
+    return nb
+
+
+def assemble(root, src, cfg, entries):
+    "Write everything that Sphinx reads into the folder `src`."
+    shutil.copytree(root / 'docs', src, dirs_exist_ok=True)
+    lessons, others = notebooks(root, cfg)
+    mods = modules(root, cfg)
+    known = known_names(mods)
+    files = [*lessons, *others]
+    (src / 'files').mkdir()
+    for file in [root / cfg['nbs_path'] / HOME, *files]:
+        nbformat.write(notebook_page(file, root, cfg, known, entries), src / file.name)
+        nbformat.write(bare(file), src / 'files' / file.name)
+    write_reference(mods, src, cfg, known)
+    values = {
+        'checked cells': share_table(files),
+        'stamps': stamp_table(files, entries),
+        'tests': test_table(root),
+        'pythons': pythons(root),
+        'blob': blob(cfg),
+        'fastai': re.search(r'fastai==(\S+)', cfg['fastai_requirements'])[1],
+        **{name: cfg[name] for name in ('git_url', 'lib_name', 'branch', 'nbs_path', 'min_python')},
+    }
+    pages = []
+    for page in sorted(src.glob('*.md')):
+        text = add_home_picture(page.read_text(encoding='utf-8'), root, cfg, src)
+        page.write_text(link_names(fill(text, values, page.name), known, set()), encoding='utf-8')
+        if page.name not in ('home.md', '404.md'):
+            pages.append(page.name)
+    write_home(src, tocs([*map(numbered, lessons)], [f.name for f in others], pages, mods))
+
+
+def write_reference(mods, src, cfg, known):
+    (src / 'api').mkdir()
+    for mod in mods:
+        text = link_names(api_pages.page(mod, blob(cfg)), known, set())
+        (src / 'api' / f'{mod.name.rpartition(".")[2]}.md').write_text(text, encoding='utf-8')
+    if mods:
+        (src / 'api' / 'index.md').write_text(api_pages.overview(mods), encoding='utf-8')
+
+
+def write_home(src, toc):
+    "The home page: docs/home.md in place of the title of the notebook's, then the rest of that notebook."
+    nb = nbformat.read(src / HOME, as_version=4)
+    if (src / 'home.md').exists():
+        nb.cells[0].source = (src / 'home.md').read_text(encoding='utf-8')
+        (src / 'home.md').unlink()
+    nb.cells[0].source += f'\n\n{toc}'
+    nbformat.write(nb, src / HOME)
+
+
+# ---- what a static host needs
+
+
+def page_list(out):
+    "The pages a reader may want to find, the home page first."
+    skip = {'404.html', 'search.html'}
+    found = sorted(p.relative_to(out).as_posix() for p in out.rglob('*.html'))
+    return sorted((p for p in found if p not in skip and not p.startswith('_')), key=lambda p: p != 'index.html')
+
+
+def sitemap(out, cfg):
+    urls = [home_url(cfg) + ('' if page == 'index.html' else page) for page in page_list(out)]
+    body = '\n'.join(f'  <url><loc>{escape(url)}</loc></url>' for url in urls)
+    return f'<?xml version="1.0" encoding="utf-8"?>\n<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">\n{body}\n</urlset>\n'
+
+
+def llms(root, cfg):
+    "llms.txt: what a language model should read, with a line on each."
+    lessons, others = notebooks(root, cfg)
+    lines = [f'# {cfg["title"]}', '', f'> {cfg["description"]}']
+    for heading, files in {'Lessons': lessons, 'More': others}.items():
+        lines += ['', f'## {heading}', '']
+        for file in files:
+            title, blurb = title_of(nbformat.read(file, as_version=4))
+            lines.append(f'- [{title}]({home_url(cfg)}{file.stem}.html): {blurb}')
+    lines += ['', '## Reference', '']
+    for mod in modules(root, cfg):
+        lines.append(f'- [{mod.name}]({home_url(cfg)}api/{mod.name.rpartition(".")[2]}.html): {api_pages.first_line(mod.doc)}')
+    return '\n'.join(lines) + '\n'
+
+
+def forward(mod, taken, out):
+    "nbdev's own links say `losses.html#bce_with_logits`: a page there leads on to the reference, unless a page of the site has that name."
+    short = mod.name.rpartition('.')[2]
+    if f'{short}.html' in taken:
+        return
+    to = f'api/{short}.html'
+    (out / f'{short}.html').write_text(
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{short}</title><meta name="robots" content="noindex">'
+        f'<script>location.replace("{to}" + location.hash)</script><p>Moved to <a href="{to}">{to}</a>.</p></html>\n',
+        encoding='utf-8',
+    )
+
+
+def finish(root, out, cfg):
+    "Add the files that hosts, search engines and old links ask for."
+    (out / 'sitemap.xml').write_text(sitemap(out, cfg), encoding='utf-8')
+    (out / 'robots.txt').write_text(f'User-agent: *\nAllow: /\nSitemap: {home_url(cfg)}sitemap.xml\n', encoding='utf-8')
+    (out / 'llms.txt').write_text(llms(root, cfg), encoding='utf-8')
+    (out / '.nojekyll').touch()  # folders that begin with an underscore are wanted
+    missing = out / '404.html'
+    if missing.exists():  # served for addresses at any depth: its links begin at the site's root
+        base = f'<head>\n<base href="{cfg["doc_baseurl"]}/">'
+        missing.write_text(missing.read_text(encoding='utf-8').replace('<head>', base, 1), encoding='utf-8')
+    slim_icons(out)
+    make_accessible(out)
+    taken = set(page_list(out))
+    for mod in modules(root, cfg):
+        forward(mod, taken, out)
+
+
+ICON = re.compile(r'(?:"[\w-]+"|[A-Za-z_$][\w$]*):\[\d+,\d+,\[[^\]]*\],"[0-9a-f]+",(?:"[^"]*"|\[[^\]]*\])\],?')
+
+
+def slim_icons(out):
+    "Keep the icons that pages use: the theme's script holds two thousand, five times the weight of all else on the first page."
+    script = out / '_static' / 'scripts' / 'fontawesome.js'
+    texts = [*out.rglob('*.html'), *out.glob('_static/**/*theme.js')]
+    used = {name for file in texts for name in re.findall(r'\bfa-([a-z0-9-]+)', file.read_text(encoding='utf-8'))}
+    keep = lambda icon: icon[0] if icon[0].partition(':')[0].strip('"') in used else ''  # noqa: E731
+    script.write_text(ICON.sub(keep, script.read_text(encoding='utf-8')), encoding='utf-8')
+    script.with_name('fontawesome.js.map').unlink()
+
+
+# What the theme and the extensions write, and what it must be for a screen reader to say what the eye sees.
+ACCESSIBLE = {
+    '<summary><span class="toctree-toggle"': '<summary aria-label="Pages below this one"><span class="toctree-toggle"',
+    ' title="Search" aria-label="Search" data-bs-placement': ' data-bs-placement',
+    '<summary aria-label="Toggle hidden content">': '<summary>',
+}
+
+
+def make_accessible(out):
+    for file in out.rglob('*.html'):
+        text = file.read_text(encoding='utf-8')
+        for old, new in ACCESSIBLE.items():
+            text = text.replace(old, new)
+        file.write_text(text, encoding='utf-8')
+
+
+def add_live(root, out):
+    "The page that labels pictures in the browser brings its model and scripts."
+    if (root / 'docs' / 'live.md').exists():
+        import live
+
+        live.build(out / 'live')
+
+
+# ---- building
+
+
+def sphinx(src, out):
+    "Render; every warning is an error, and all of them are shown."
+    command = [sys.executable, '-m', 'sphinx', '-q', '-b', 'html', '-W', '-n', '--keep-going', '-j', '2', str(src), str(out)]
+    ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if ran.returncode:
+        raise Broken(f'the site was not built:\n{ran.stdout.replace(f"{src}/", "")}')
+
+
+def replace_folder(new, old):
+    "Put a folder where another was; a killed process leaves one of them whole."
+    aside = old.with_name(f'{old.name}.partial')
+    shutil.rmtree(aside, ignore_errors=True)
+    shutil.copytree(new, aside)
+    shutil.rmtree(old, ignore_errors=True)
+    aside.rename(old)
+
+
+def build(root=ROOT, dest=None, entries=None):
+    "Build the site of the project in `root`; the folder it lies in."
+    cfg = config(root)
+    dest = dest or root / cfg['doc_path']
+    with tempfile.TemporaryDirectory() as tmp:
+        src, out = Path(tmp) / 'src', Path(tmp) / 'out'
+        src.mkdir()
+        shutil.copy(root / 'settings.ini', tmp)
+        assemble(root, src, cfg, verified.load(root / verified.RECORD.name) if entries is None else entries)
+        sphinx(src, out)
+        add_live(root, out)
+        shutil.rmtree(out / '.doctrees')
+        (out / '.buildinfo').unlink(missing_ok=True)
+        finish(root, out, cfg)
+        replace_folder(out, dest)
+    return dest
+
+
+def size(folder):
+    return sum(p.stat().st_size for p in folder.rglob('*') if p.is_file())
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.parse_args()
+    began = time.perf_counter()
+    dest = build()
+    print(f'{dest.relative_to(ROOT)}/: {len(page_list(dest))} pages, {size(dest) / 1e6:.1f} MB, {time.perf_counter() - began:.0f} s')
+
+
+if __name__ == '__main__':
+    main()
