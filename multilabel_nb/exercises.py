@@ -112,15 +112,16 @@ def call(
     answer: Callable,  # what the learner wrote
     *args: Any,  # handed over as copies
     shown: str | None = None,  # the arguments as the learner is to read them; else as they are
+    hint: str = '',  # where to look if it raises
 ) -> Any:  # what it gave back, neither None nor `...`
     """Call an answer; an error inside it is the learner's to read.
 
     Raises
     ------
     NotAnswered
-        If it gives back None or `...`.
+        If it gives back `...`.
     WrongAnswer
-        If it is no function, or raises.
+        If it is no function, raises, or gives back None.
 
     Example
     -------
@@ -132,9 +133,10 @@ def call(
     try:
         got = answer(*copy.deepcopy(args))
     except Exception as e:
-        raise WrongAnswer(f'on ({shown}) it raised {type(e).__name__}: {e}') from e
-    if got is None or got is ...:
+        raise WrongAnswer(f'on ({shown}) it raised {type(e).__name__}: {e}{hint and f". {hint}"}') from e
+    if got is ...:
         raise NotAnswered
+    expect(got is not None, 'your function gave back nothing (None): is a `return` missing?')
     return got
 
 
@@ -151,7 +153,7 @@ def try_case(
     Raises
     ------
     NotAnswered
-        If the answer gives back None or `...`.
+        If the answer gives back `...`.
     WrongAnswer
         If it is no function, raises, or gives another result.
 
@@ -159,7 +161,7 @@ def try_case(
     -------
     >>> try_case(sorted, ([2, 1],), [1, 2], 'Smallest first.')
     """
-    got = call(answer, *args, shown=shown)
+    got = call(answer, *args, shown=shown, hint=hint)
     shown = ', '.join(map(_short, args)) if shown is None else shown
     expect(same(got, want, atol), f'on ({shown}) it gave {_short(got)}, and {_short(want)} is right. {hint}')
 
@@ -201,7 +203,7 @@ def check(
 
     Example
     -------
-    >>> check('05.1', lambda targs: None)
+    >>> check('05.1', lambda targs: ...)
     Exercise 05.1: not answered yet. Write your answer in the cell above, run it, then run this one.
     """
     if number not in CHECKS:
@@ -333,8 +335,8 @@ def _(answer):
 
         try:
             got = call(answer, path, write, shown='path, write')
-        except NotAnswered:
-            expect(not met, 'the file is written; now return path as well.')
+        except (NotAnswered, WrongAnswer) as e:
+            expect(not met or e.__cause__, 'the file is written; now return path as well.')
             raise
         expect(met, 'write was never called: call it with an open file.')
         expect(_state(path.parent) == new, f'the folder should hold {new}, and holds {_state(path.parent)}.')
@@ -409,13 +411,18 @@ def _(answer):
         shown = f"{row}, Path('train')"
         try_case(answer, (row, Path('train')), (Path('train') / f'{file}.png', labels), hint, shown=shown)
 
-    case('tile_7', 'car', ['car'], 'A pair is asked for: a Path, and a list of texts.')
-    case('tile_8', 'person;dog;car', ['person', 'dog', 'car'], 'The labels keep the order of the text.')
+    case('tile_7', 'car', ['car'], "The picture is `folder / 'tile_7.png'`, a Path; beside it the list of labels.")
+    many = ['person', 'dog', 'car', 'bus', 'kite', 'boat', 'tree', 'bird', 'lamp']
+    case('tile_8', ';'.join(many), many, 'The labels keep the order of the text, in which they first come; a set has none.')
     case('tile_0.5', 'car', ['car'], 'A dot in the name is part of the name: append the ending.')
     case('tile_7', 'car; traffic light', ['car', 'traffic light'], 'What is blank around a label goes; what is blank inside of it stays.')
     case('tile_7', 'car;person;car', ['car', 'person'], 'A label that stands twice is listed once, where it came first.')
+    case('tile_7', 'car; car', ['car'], 'First take off what is blank around, then look what stands twice.')
+    case('tile_7', 'Car;TV set', ['Car', 'TV set'], 'Capitals stay: the vocabulary tells them from small letters.')
     case('tile_7', '', [], "A picture may have no label at all, and ''.split(';') is not an empty list.")
     case('tile_7', ' ', [], 'A blank is no label.')
+    for text, labels in (('car;', ['car']), ('car;;dog', ['car', 'dog']), ('car; ;dog', ['car', 'dog'])):
+        case('tile_7', text, labels, 'What is blank between two `;`, or behind the last, is no label.')
 
 # %% ../nbs/exercises.ipynb #c8f0b903
 @checks('02.2')
@@ -427,7 +434,7 @@ def _(answer):
     def case(labels, old, new, hint):
         targs = torch.from_numpy(one_hot(labels, list(old)))
         want = one_hot([[label for label in row if label in new] for row in labels], list(new))
-        got = call(answer, targs, list(old), list(new))
+        got = call(answer, targs, list(old), list(new), hint=hint)
         shape = tuple(getattr(got, 'shape', ()))
         shown = f'from {list(old)} to {list(new)}'
         expect(shape == want.shape, f'{shown} a tensor {want.shape} is asked for, and this is {shape or _short(got)}. {hint}')
@@ -452,10 +459,11 @@ def _(answer):
         mean, std = (torch.tensor(s)[:, None, None] for s in stats)
         xb = (pictures.permute(0, 3, 1, 2) / 255 + beyond - mean) / std
         shown = f'a batch {tuple(xb.shape)}, mean {stats[0]}, std {stats[1]}'
-        got = call(answer, xb, *stats, shown=shown)
+        got = call(answer, xb, *stats, shown=shown, hint=hint)
         shape = tuple(getattr(got, 'shape', ()))
         want = tuple(pictures.shape)
-        expect(shape == want, f'on ({shown}) the pictures have the shape {shape}, and {want} is right. {hint}')
+        last = 'Channels come last in a picture: move axes with `permute`.'
+        expect(shape == want, f'on ({shown}) the pictures have the shape {shape}, and {want} is right. {last}')
         wrong = (torch.as_tensor(got).double() - pictures).abs() > atol
         if wrong.any():
             at = tuple(wrong.nonzero()[0].tolist())
@@ -466,10 +474,13 @@ def _(answer):
     ramp = torch.arange(256).reshape(1, 1, 256, 1)
     stripes = torch.tensor([[0, 100, 255], [200, 0, 0]]).reshape(2, 1, 3, 1).repeat(1, 2, 1, 3)
     colours = torch.tensor([[10, 200, 30], [0, 255, 90], [70, 40, 250]])
-    case(stripes, half, 'Channels come last in a picture. What was done last is undone first, and the fractions at the end.', atol=1)
+    undo = 'What was done last is undone first, and the fractions at the end. Move axes with `permute`; `reshape` mixes the pixels.'
+    case(stripes, half, undo, atol=1)
     each = 'Each channel has a mean and a std of its own. Do they meet the channels, or the columns of pixels?'
     case(colours[None, None], own, each, atol=1)
     case(torch.cat([ramp, 255 - ramp, ramp // 2], 3), half, 'Fractions are not exact: round to the nearest, or 56.9999 becomes 56.')
+    nearer = 'Between two whole numbers the nearer one is asked for, so 100.6 / 255 becomes 101: multiply by 255, and round.'
+    case(torch.full((1, 2, 2, 3), 101), half, nearer, beyond=-0.4 / 255)
     case(torch.full((1, 2, 2, 3), 255), half, 'A little whiter than white is white: beyond 255, a uint8 starts again at 0.', beyond=0.02)
     got = case(torch.zeros(1, 2, 2, 3, dtype=torch.int64), half, 'A little blacker than black is black.', beyond=-0.02)
     came = f'{type(got).__name__} of {got.dtype}'
@@ -724,6 +735,7 @@ def _(answer):
         ([[0.9], [0.6], [0.2]], [[1], [1], [0]], 'All hits stand on top.'),
         ([[0.2], [0.4], [0.9], [0.6]], [[0], [1], [1], [0]], 'Walk down from the top, and note the share of hits so far at each *hit*.'),
         ([[0.5], [0.5], [0.5], [0.1]], [[1], [1], [0], [0]], 'Equal probabilities are one step: at or above each hit, 2 of 3 are hits.'),
+        ([[0.9], [0.9], [0.5], [0.4]], [[1], [1], [0], [1]], 'The mean is over the hits: two with the same probability count twice.'),
         ([[0.9, 0.3], [0.8, 0.6], [0.1, 0.7]], [[1, 1], [0, 0], [0, 0]], 'Each label has a ranking of its own; the mean comes last.'),
         ([[0.9, 0.3, 0.8], [0.8, 0.6, 0.1]], [[0, 0, 1], [1, 0, 0]], 'No image carries the second label: it is left out of the mean.'),
     ]
@@ -823,13 +835,20 @@ def _(answer):
         want = sweep(probs[:, None], targs[:, None]).f1.idxmax()
         try_case(answer, (probs, targs), want, hint, atol=1e-9)
 
-    case([0.9, 0.8, 0.3, 0.2], [1, 1, 0, 0], 'At a threshold equal to its probability a label is off: above means above.')
+    probs, targs = np.array([0.9, 0.8, 0.3, 0.2]), np.array([1, 1, 0, 0])
+    hint = 'Above .3 lie .9 and .8, just the hits: F1 is 1. Give back that *threshold*, one of 0 and the probabilities.'
+    if same(call(answer, probs, targs, hint=hint), 0.8):
+        hint = 'At a threshold equal to its probability a label is off: above means above, so at .8 one of the hits is missed.'
+    case(probs, targs, hint)
     case([0.5001, 0.5002, 0.9, 0.1], [0, 1, 1, 0], 'A grid has gaps: try the probabilities themselves.')
     case([0.4, 0.7, 0.2], [1, 1, 1], 'At 0 everything is on: it is one of the thresholds to try.')
     few = 'Look for the best F1: accuracy forgives what is missed.'
     case([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1], [0, 0, 1, 0, 1, 0, 0, 0, 0], few)
-    case([0.6, 0.9, 0.6, 0.1], [1, 1, 0, 0], 'Rows with the same probability are on together.')
-    case([0.2, 0.6, 0.9, 0.5], [1, 0, 1, 0], 'Of equally good thresholds the lowest is asked for.')
+    together, lowest = 'Rows with the same probability are on together.', 'Of equally good thresholds the lowest is asked for.'
+    case([0.6, 0.9, 0.6, 0.1], [1, 1, 0, 0], together)
+    case([0.5, 0.5, 0.2], [0, 1, 0], together)
+    case([0.2, 0.6, 0.9, 0.5], [1, 0, 1, 0], lowest)
+    case([0.8, 0.9, 0.7, 0.6, 0.5, 0.4], [0, 1, 0, 1, 0, 0], lowest)
     case([0.3, 0.6], [0, 0], 'Where there is nothing to find each F1 is 0, so all are equally good.')
 
 
@@ -854,10 +873,10 @@ def _(answer):
             asked.append(sorted(plain(p)))
             return choose(np.asarray(p), np.asarray(t))
 
-        got = call(answer, probs, targs, fold, watched, shown=shown)
+        got = call(answer, probs, targs, fold, watched, shown=shown, hint=hint)
         own, others = ([sorted(probs[(fold == k) == side].tolist()) for k in np.unique(fold)] for side in (True, False))
-        numbers = f'The numbers of the folds are {np.unique(fold).tolist()}.'
-        expect(sorted(probs.tolist()) not in asked, f'on ({shown}) all rows chose a threshold at once, and none can report. {numbers}')
+        expect(asked or not targs.any(), f'on ({shown}) `choose` was not called: use the one handed to you.')
+        expect(sorted(probs.tolist()) not in asked, f'on ({shown}) all rows chose a threshold at once, and none can report.')
         for rows in asked:
             why = 'the very rows that it decides' if rows in own and rows not in others else 'other rows than it should be'
             expect(rows in others, f'on ({shown}) a threshold was chosen on {why}: it saw the probabilities {rows}.')
@@ -883,12 +902,12 @@ def _(answer):
         probs, miss, false_alarm = (x if isinstance(x, int) else np.array(x) for x in (probs, miss, false_alarm))
         try_case(answer, (probs, miss, false_alarm), probs > cost_threshold(miss, false_alarm), hint)
 
-    case([[0.9, 0.4], [0.6, 0.1]], 1, 1, 'Where both cost the same, on is what is more probable than not.')
+    case([[0.9, 0.4], [0.6, 0.1]], 1, 1, 'Where a miss costs as much as a false alarm, on is what is more probable than not.')
     dear = 'Off costs `miss`, if the label is there; on costs `false_alarm`, if it is not. The dearer a miss, the sooner a label is on.'
     case([[0.9, 0.4], [0.6, 0.1]], 4, 1, dear)
     case([[0.9, 0.4], [0.6, 0.1]], 1, 3, dear)
     case([[0.3, 0.3, 0.3], [0.7, 0.7, 0.7]], [1, 4, 1], [4, 1, 1], 'Each label has its own costs, column by column.')
-    case([[0.5, 0.25], [0.75, 0.5]], [1, 3], 1, 'Where both cost the same, the label is off.')
+    case([[0.5, 0.25], [0.75, 0.5]], [1, 3], 1, 'Where on and off cost the same in the mean, the label is off.')
 
 # %% ../nbs/exercises.ipynb #e7e6aa25
 def _pictures() -> dict[str, bytes]:

@@ -326,7 +326,7 @@ def average_scores(
     probs: Any,  # probabilities in [0, 1], `(N, C)`, tensor or array
     targs: Any,  # answers, `(N, C)`, 0 or 1
     thresh: float | Tensor = 0.5,  # in [0, 1], one number or one per label `(C,)`; on when strictly above
-    beta: float = 1.0,  # above 0: how many times recall weighs what precision does
+    beta: float = 1.0,  # above 0: recall weighs beta squared times what precision does
     vocab: Sequence[str] | None = None,  # C names, for the warning; column numbers if None
     ignore_nan: bool = False,  # leave out the answers that are nan (unknown), and images with no known answer, instead of refusing them
 ) -> pd.DataFrame:  # rows micro, macro, weighted, samples; columns `precision`, `recall`, `f1` (or `f2`, for `beta=2`)
@@ -357,7 +357,7 @@ def f_beta(
     probs: Any,  # probabilities in [0, 1], `(N, C)`, tensor or array
     targs: Any,  # answers, `(N, C)`, 0 or 1
     thresh: float | Tensor = 0.5,  # in [0, 1], one number or one per label `(C,)`; on when strictly above
-    beta: float = 2.0,  # above 0: how many times recall weighs what precision does
+    beta: float = 2.0,  # above 0: recall weighs beta squared times what precision does
     average: str = 'samples',  # 'micro', 'macro', 'weighted' or 'samples', as in `average_scores`
     vocab: Sequence[str] | None = None,  # C names, for the warning; column numbers if None
     ignore_nan: bool = False,  # leave out the answers that are nan (unknown), and images with no known answer, instead of refusing them
