@@ -2,6 +2,7 @@
 
 import os
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -47,8 +48,9 @@ def pytest_sessionstart(session):
     if session.config.option.nbval and 'PYTEST_XDIST_WORKER' not in os.environ:
         from multilabel_nb.sources import bears, biwi_head_pose, pascal_2007, planet_sample
 
-        for source in (planet_sample, pascal_2007, biwi_head_pose, bears):
-            source()
+        with ProcessPoolExecutor(2) as pool:
+            for made in [pool.submit(source) for source in (planet_sample, pascal_2007, biwi_head_pose, bears)]:
+                made.result()
 
 
 def is_controller(config):

