@@ -204,7 +204,7 @@ def check(
     Example
     -------
     >>> check('05.1', lambda targs: ...)
-    Exercise 05.1: not answered yet. Write your answer in the cell above, run it, then run this one.
+    Exercise 05.1: not answered yet. Fill in the cell above, run it, then this one.
     """
     if number not in CHECKS:
         raise KeyError(f'there is no exercise {number!r}; there are {", ".join(sorted(CHECKS))}')
@@ -213,7 +213,7 @@ def check(
             raise NotAnswered
         CHECKS[number](answer)
     except NotAnswered:
-        return Verdict(number, False, 'not answered yet. Write your answer in the cell above, run it, then run this one.')
+        return Verdict(number, False, 'not answered yet. Fill in the cell above, run it, then this one.')
     except WrongAnswer as e:
         return Verdict(number, False, f'not right yet: {e}')
     return Verdict(number, True, 'right.')

@@ -18,45 +18,9 @@ from nbformat.v4 import new_code_cell, new_notebook
 from multilabel_nb.thresholds import threshold_explorer
 
 ROOT = Path(__file__).resolve().parents[1]
-CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
 KERNEL = {'kernelspec': {'name': 'python3', 'display_name': 'python3', 'language': 'python'}}
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope='module')
-def chromium():
-    "One browser for all tests; without one they are skipped, and under CI_RUN=1 they fail."
-    if CHROMIUM is None:
-        (pytest.fail if os.environ.get('CI_RUN') == '1' else pytest.skip)('no chromium, chromium-browser or google-chrome on the PATH')
-    from playwright.sync_api import sync_playwright
-
-    flags = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-background-networking']
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def new_page(chromium):
-    "Opens pages that note what goes wrong in them and what they ask for; closed after the test."
-    opened = []
-
-    def new(**options):
-        context = chromium.new_context(viewport={'width': 1000, 'height': 900}, **options)
-        opened.append(context)
-        page = context.new_page()
-        page.set_default_timeout(30_000)
-        page.errors, page.requests = [], []
-        page.on('console', lambda message: page.errors.append(message.text) if message.type in ('error', 'warning') else None)
-        page.on('pageerror', lambda error: page.errors.append(str(error)))
-        page.on('request', lambda request: page.requests.append(request.url))
-        return page
-
-    yield new
-    for context in opened:
-        context.close()
 
 
 # ---- the explorer in a page of its own

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import test_browser
 from PIL import Image
+from test_browser import contrast, luminance
 
 from multilabel_nb.inference import Predictor, decode
 from multilabel_nb.sources import planet_tags, planet_tile
@@ -24,7 +24,6 @@ sys.path.insert(0, str(ROOT / 'tools'))
 import live  # noqa: E402
 import npm  # noqa: E402
 
-chromium, new_page, contrast = test_browser.chromium, test_browser.new_page, test_browser.contrast
 slow = pytest.mark.slow
 SEED = 11
 TILES = planet_tags(24, SEED)
@@ -492,7 +491,7 @@ def test_it_can_be_read(open_page, scheme):
     })"""
     paper = "Object.assign(document.body.appendChild(document.createElement('p')), { style: 'background: Canvas' })"
     bare = page.evaluate(f'getComputedStyle({paper}).backgroundColor')
-    assert (test_browser.luminance(bare) < 0.2) == (scheme == 'dark')
+    assert (luminance(bare) < 0.2) == (scheme == 'dark')
     for colour, layers in page.locator('.live-classifier :is(p, label, button, .name, data, output, td, th)').evaluate_all(style):
         solid = next((layer for layer in layers if re.fullmatch(r'rgb\(.*\)', layer)), bare)
         assert contrast(colour, solid) >= 7  # the shade behind some takes a little of it

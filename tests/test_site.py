@@ -1,9 +1,11 @@
 """The site: text for pictures, links and stamps; and in a browser every page, light and dark, on a wide screen and on a phone."""
 
 import ast
+import base64
 import functools
 import gzip
 import http.server
+import io
 import os
 import re
 import shutil
@@ -17,9 +19,11 @@ from urllib.parse import unquote, urljoin, urlsplit
 from xml.etree import ElementTree
 
 import nbformat
+import numpy as np
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from packaging.requirements import Requirement
+from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / 'tools'))
@@ -33,7 +37,6 @@ import verified  # noqa: E402
 from npm import Package, members  # noqa: E402
 
 CONFIG = lessons.config()
-CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
 # One white pixel.
 PNG = 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAG7buVgAAAABJRU5ErkJggg=='
 KERNEL = {'kernelspec': {'name': 'python3', 'display_name': 'python3', 'language': 'python'}}
@@ -179,6 +182,25 @@ def test_every_picture_has_words(file):
     said = figures.describe(nb, file.name)
     assert {c.id for c in nb.cells if figures.pictures(c)} == set(said)
     assert all(len(w['image']['alt']) > 20 for w in said.values())
+
+
+def png(pixels):
+    out = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(out, 'PNG')
+    return base64.b64encode(out.getvalue()).decode()
+
+
+def test_a_drawing_is_told_from_a_photograph():
+    """By its white ground and its few colours: only then may the dark page turn it round."""
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3))
+    sheet = np.full((200, 200, 3), 255)
+    lines, framed, heatmap = sheet.copy(), sheet.copy(), noise // 64 * 64
+    lines[::20] = (0, 114, 178)
+    framed[:100] = noise[:100]
+    assert [figures.is_drawing(png(pixels)) for pixels in (lines, framed, heatmap, noise)] == [True, False, False, False]
+    shown = new_code_cell("plt.title('x')", outputs=[new_output('display_data', {'image/png': png(pixels)}) for pixels in (lines, noise)])
+    (said,) = figures.describe(new_notebook(cells=[shown]), '07_made_up.ipynb').values()
+    assert said['image']['classes'] == 'photo'
 
 
 # ---- names and links
@@ -420,33 +442,15 @@ def address(site):
     server.shutdown()
 
 
-@pytest.fixture(scope='module')
-def chromium():
-    "One browser for all tests; without one they are skipped, and under CI_RUN=1 they fail."
-    if CHROMIUM is None:
-        (pytest.fail if os.environ.get('CI_RUN') == '1' else pytest.skip)('no chromium, chromium-browser or google-chrome on the PATH')
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        flags = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-background-networking']
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
-def page(chromium):
-    "A page that notes what goes wrong in it, and each answer it gets."
-    context = chromium.new_context(viewport={'width': 1280, 'height': 900}, color_scheme='light')
-    page = context.new_page()
+def page(new_page):
+    "A page that notes each answer it gets, too."
+    page = new_page(viewport={'width': 1280, 'height': 900}, color_scheme='light')
     page.set_default_timeout(60_000)
-    page.errors, page.answers = [], []
-    page.on('console', lambda message: page.errors.append(message.text) if message.type in ('error', 'warning') else None)
-    page.on('pageerror', lambda error: page.errors.append(str(error)))
+    page.answers = []
     page.on('requestfailed', lambda request: page.errors.append(f'failed: {request.url}'))
     page.on('response', lambda response: page.answers.append((response.status, response.url)))
-    yield page
-    context.close()
+    return page
 
 
 def visit(page, url):
@@ -511,6 +515,7 @@ def test_a_page_is_sound_on_any_screen_and_open_to_all(address, page, axe, name)
     page.set_viewport_size({'width': 390, 'height': 844})
     page.wait_for_timeout(200)
     assert widest(page) == [0, []]
+    assert not serious(page), 'dark, on a phone'
     assert_sound(page, address)
 
 
@@ -557,6 +562,8 @@ def test_dark_mode_persists(address, page):
         visit(page, address + url)
         grounds.append(page.evaluate('getComputedStyle(document.body).backgroundColor'))
         assert theme() == 'dark' and grounds[-1] != grounds[0]
+    drawing = Image.open(io.BytesIO(page.locator('img.drawing').first.screenshot()))
+    assert np.asarray(drawing.convert('L')).mean() < 60
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ picture (its titles and axis labels) and from the prose before it, which introdu
 """
 
 import ast
+import base64
 import io
 import re
 
@@ -22,6 +23,12 @@ SOURCE = re.compile(r'^(\w+) = (planet_sample|pascal_2007|biwi_head_pose|bears)\
 def pictures(cell):
     "The PNG and JPEG data that a cell shows."
     return [o.data[kind] for o in cell.get('outputs', []) for kind in ('image/png', 'image/jpeg') if kind in o.get('data', {})]
+
+
+def is_drawing(data):
+    "Whether a picture is lines and bars on white, rather than photographs: most of it is white, and it has few colours."
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert('RGB')).reshape(-1, 3).astype(int)
+    return bool((pixels > 250).all(1).mean() > 0.45 and len(np.unique(pixels @ [65536, 256, 1])) < 4000)
 
 
 def text(node, sources):
@@ -103,7 +110,8 @@ def describe(nb, name):
                 raise SystemExit(f'{name}: the picture of cell {index} has no words: give it a title, or say `#| fig-alt: …`')
             label = f'Figure {len(found) + 1}. '
             figure = {'caption': label + escaped(caption), 'name': f'fig-{name.partition(".")[0]}-{len(found) + 1}'}
-            found[cell.id] = {'image': {'alt': alt}, 'figure': figure}
+            image = {'alt': alt, 'classes': 'drawing' if all(map(is_drawing, pictures(cell))) else 'photo'}
+            found[cell.id] = {'image': image, 'figure': figure}
     return found
 
 

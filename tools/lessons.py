@@ -98,10 +98,10 @@ class Run:
 
 
 def kernel_env(jobs):
-    "The environment of the kernels: the cores shared out, this environment's programs first on the path, nobody's IPython profile."
+    "The environment of the kernels: cores shared out, this environment's programs first on the path, the lessons' plots, nobody's profile."
     threads = str(max(1, (os.cpu_count() or 1) // jobs))
     shared = {'OMP_NUM_THREADS': os.environ.get('OMP_NUM_THREADS', threads), 'PATH': f'{BIN}{os.pathsep}{os.environ["PATH"]}'}
-    return {**os.environ, **shared}
+    return {**os.environ, **shared, 'MATPLOTLIBRC': str(ROOT / config()['nbs_path'] / 'matplotlibrc')}
 
 
 def tags(cell):
