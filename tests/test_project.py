@@ -12,6 +12,7 @@ import nbformat
 import pandas as pd
 import pytest
 import yaml
+from matplotlib import rc_params_from_file
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / 'tools'))
@@ -317,6 +318,15 @@ def test_every_question_is_answered_and_shown():
         if question.source.startswith('### '):
             folded = r'### \d+\. .+\n\n<details><summary>Answer</summary>\n\n.+\n\n</details>'
             assert re.fullmatch(folded, question.source, re.S) and checked_cells.is_checked(proof), question.source
+
+
+def test_plots_share_a_palette():
+    """The colours of `nbs/matplotlibrc`, which colour-blind readers tell apart, and the purple that the gallery says is Paul Tol's."""
+    style = ROOT / 'nbs' / 'matplotlibrc'
+    palette = set(rc_params_from_file(style, use_default_template=False)['axes.prop_cycle'].by_key()['color'])
+    used = {c.upper() for file in NOTEBOOKS for cell in code_cells(read(file)) for c in re.findall(r"'(#[0-9A-Fa-f]{6})'", cell.source)}
+    assert used <= palette | {'#AA4499'} and len(used) > 4
+    assert Path(lessons.kernel_env(1)['MATPLOTLIBRC']) == style
 
 
 # ---- make, workflows, README
