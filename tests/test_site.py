@@ -102,7 +102,7 @@ def first_lesson():
         new_code_cell('#| export\ndef loss_of(probs): ...'),
         new_code_cell('#| hide\nsecret = 1'),
         new_markdown_cell('Look at the curve.'),
-        picture_cell("ax.set(title='A curve', xlabel='threshold', ylabel='loss')"),
+        picture_cell("#| fig-cap: A curve\nax.set(title='Any curve', xlabel='threshold', ylabel='loss')"),
     ]
 
 
@@ -238,6 +238,14 @@ LINKS = {
 def test_links_lead_where_the_site_has_them(project, text):
     """Those between notebooks stay, anchors are kept, nbdev's absolute ones become relative, files are shown by the code host."""
     assert build_site.site_links(text, project / 'nbs' / '00_first.ipynb', project, CONFIG) == LINKS[text]
+
+
+def test_a_page_shows_code_without_its_directives(project, known):
+    nb = build_site.notebook_page(project / 'nbs' / '00_first.ipynb', project, CONFIG, known, {})
+    assert [c.source for c in nb.cells if c.cell_type == 'code'] == [
+        'def loss_of(probs): ...',
+        "ax.set(title='Any curve', xlabel='threshold', ylabel='loss')",
+    ]
 
 
 @pytest.mark.parametrize('target', ['../nowhere.md', '../../outside'])

@@ -162,7 +162,9 @@ def processed(file):
     for cell in nb.cells:
         cell.pop('directives_', None), cell.pop('idx_', None)
     made = nbformat.from_dict(dict(nb))
-    made.cells = [c for c in made.cells if re.sub(r'^#\|.*$', '', c.source, flags=re.M).strip()]  # `#| default_exp` stays behind
+    for cell in made.cells:  # `#| default_exp` and `#| fig-cap: …` stay behind
+        cell.source = re.sub(r'\A(#\|.*\n?)+', '', cell.source)
+    made.cells = [c for c in made.cells if c.source.strip()]
     return nbformat.reads(nbformat.writes(made), as_version=4)
 
 
