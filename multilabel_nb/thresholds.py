@@ -313,7 +313,7 @@ def plot_sweep(
             ax.fill_between(table.index, bands[0][column], bands[1][column], color=colour, alpha=0.2, linewidth=0)
     if baselines is not None:
         for name, style in (('all-negative', ':'), ('constant', '--')):
-            ax.axhline(baselines.accuracy[name], color='#0072B2', linestyle=style, linewidth=1, label=f'accuracy, {name}')
+            ax.axhline(baselines.accuracy[name], color='#000000', linestyle=style, linewidth=1.5, label=f'accuracy, {name}')
     ax.set(xlabel='threshold (probability)', ylabel='score', title=title, ylim=(0, 1.02))
     ax.legend(loc='center left', bbox_to_anchor=(1.01, 0.5))
     return ax

@@ -201,6 +201,8 @@ def test_a_drawing_is_told_from_a_photograph():
     shown = new_code_cell("plt.title('x')", outputs=[new_output('display_data', {'image/png': png(pixels)}) for pixels in (lines, noise)])
     (said,) = figures.describe(new_notebook(cells=[shown]), '07_made_up.ipynb').values()
     assert said['image']['classes'] == 'photo'
+    told = new_notebook(cells=[picture_cell("#| fig-class: photo\nplt.title('x')"), picture_cell("plt.title('x')")])
+    assert [w['image']['classes'] for w in figures.describe(told, '07_made_up.ipynb').values()] == ['photo', 'drawing']
 
 
 # ---- names and links
@@ -246,6 +248,25 @@ def test_a_page_shows_code_without_its_directives(project, known):
         'def loss_of(probs): ...',
         "ax.set(title='Any curve', xlabel='threshold', ylabel='loss')",
     ]
+
+
+IMPORTS = '\n'.join(f'import {name}' for name in 'abcdefghijk')
+FOLDS = {
+    'def sweep():\n' + '    x = 1\n' * 30 + 'def _a(): ...\ndef _b(): ...': 'the code of sweep, 2 helpers',
+    'x = 1\n' * 31: 'the code',
+    IMPORTS + "\nwith warnings.catch_warnings():\n    warnings.simplefilter('ignore')\n    import z": 'the imports',
+    IMPORTS + '\nx = 1': None,
+    'import a': None,
+}
+
+
+@pytest.mark.parametrize('source', FOLDS)
+def test_what_is_long_is_folded_behind_what_it_defines(source):
+    cell = new_code_cell(source)
+    build_site.fold(cell)
+    what = FOLDS[source]
+    assert cell.metadata.get('mystnb', {}).get('code_prompt_show') == (what and f'Show {what}')
+    assert cell.metadata.get('tags', []) == (['hide-input'] if what else [])
 
 
 @pytest.mark.parametrize('target', ['../nowhere.md', '../../outside'])

@@ -27,7 +27,7 @@ from lessons import ROOT, config, exported
 from nbdev.process import NBProcessor
 from nbdev.processors import hide_, hide_line, strip_ansi, strip_hidden_metadata
 
-FOLDED = 30  # an exported cell longer than this is folded
+FOLDED = 30  # a cell with more lines than this is folded, and one of nothing but imports with more than a third of them
 FENCED = re.compile(r'(```.*?```|\$\$.*?\$\$)', re.S)
 HOME = 'index.ipynb'
 
@@ -168,10 +168,23 @@ def processed(file):
     return nbformat.reads(nbformat.writes(made), as_version=4)
 
 
+def imports_only(tree):
+    "Whether code does nothing but import, with warnings silenced or an option set."
+    within = [inner for node in tree.body for inner in (node.body if isinstance(node, ast.With) else [node])]
+    importing = ast.Import | ast.ImportFrom
+    return any(isinstance(node, importing) for node in within) and all(isinstance(node, importing | ast.Expr) for node in within)
+
+
 def fold(cell):
     "Hide a long cell behind a line that says what it defines."
-    names = [n.name for n in checked_cells.parse(cell.source).body if isinstance(n, api_pages.DEFS)]
-    what = f'the code of {", ".join(names)}' if names else 'the code'
+    lines, tree = cell.source.count('\n'), checked_cells.parse(cell.source)
+    if lines < FOLDED and not (lines >= FOLDED // 3 and imports_only(tree)):
+        return
+    names = [n.name for n in tree.body if isinstance(n, api_pages.DEFS)]
+    public = [name for name in names if not name.startswith('_')]
+    helpers = len(names) - len(public)
+    said = [*public, *([f'{helpers} helper{"s" * (helpers > 1)}'] if helpers else [])]
+    what = f'the code of {", ".join(said)}' if said else 'the imports' if imports_only(tree) else 'the code'
     cell.metadata['tags'] = [*cell.metadata.get('tags', []), 'hide-input']
     cell.metadata['mystnb'] = {**cell.metadata.get('mystnb', {}), 'code_prompt_show': f'Show {what}', 'code_prompt_hide': f'Hide {what}'}
 
@@ -186,7 +199,7 @@ def notebook_page(file, root, cfg, known, entries):
             cell.source = link_names(site_links(cell.source, file, root, cfg), known, used)
         if cell.id in words:
             cell.metadata['mystnb'] = words[cell.id]
-        if cell.cell_type == 'code' and cell.source.count('\n') >= FOLDED:
+        if cell.cell_type == 'code':
             fold(cell)
     # cleaning took the language away; widgets without their kernel would have a script of another host loaded
     nb.metadata = {'kernelspec': nb.metadata.get('kernelspec', {}), 'language_info': {'name': 'python', 'pygments_lexer': 'ipython3'}}

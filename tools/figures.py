@@ -1,7 +1,8 @@
 """The words that stand for the pictures of a notebook: a caption, and a description for whoever does not see it.
 
 A code cell may say them itself, `#| fig-cap: …` and `#| fig-alt: …`. Else they are put together from what the cell writes into the
-picture (its titles and axis labels) and from the prose before it, which introduces it.
+picture (its titles and axis labels) and from the prose before it, which introduces it. `#| fig-class: photo` keeps the dark page from
+turning a picture round that looks like a drawing.
 """
 
 import ast
@@ -13,7 +14,7 @@ import checked_cells
 import numpy as np
 from PIL import Image
 
-DIRECTIVE = re.compile(r'^#\|\s*(fig-cap|fig-alt):\s*(.+)$', re.M)
+DIRECTIVE = re.compile(r'^#\|\s*(fig-cap|fig-alt|fig-class):\s*(.+)$', re.M)
 SETTERS = {'set_title': 'title', 'title': 'title', 'suptitle': 'suptitle', 'set_xlabel': 'xlabel', 'xlabel': 'xlabel'}
 SETTERS |= {'set_ylabel': 'ylabel', 'ylabel': 'ylabel'}
 WORDS = ('suptitle', 'title', 'xlabel', 'ylabel')
@@ -23,6 +24,11 @@ SOURCE = re.compile(r'^(\w+) = (planet_sample|pascal_2007|biwi_head_pose|bears)\
 def pictures(cell):
     "The PNG and JPEG data that a cell shows."
     return [o.data[kind] for o in cell.get('outputs', []) for kind in ('image/png', 'image/jpeg') if kind in o.get('data', {})]
+
+
+def kind(cell):
+    "What the style of the site goes by: `drawing` or `photo`."
+    return dict(DIRECTIVE.findall(cell.source)).get('fig-class') or ('drawing' if all(map(is_drawing, pictures(cell))) else 'photo')
 
 
 def is_drawing(data):
@@ -110,8 +116,7 @@ def describe(nb, name):
                 raise SystemExit(f'{name}: the picture of cell {index} has no words: give it a title, or say `#| fig-alt: …`')
             label = f'Figure {len(found) + 1}. '
             figure = {'caption': label + escaped(caption), 'name': f'fig-{name.partition(".")[0]}-{len(found) + 1}'}
-            image = {'alt': alt, 'classes': 'drawing' if all(map(is_drawing, pictures(cell))) else 'photo'}
-            found[cell.id] = {'image': image, 'figure': figure}
+            found[cell.id] = {'image': {'alt': alt, 'classes': kind(cell)}, 'figure': figure}
     return found
 
 
