@@ -431,16 +431,21 @@ def slim_icons(out):
 # What the theme and the extensions write, and what it must be for a screen reader to say what the eye sees.
 ACCESSIBLE = {
     '<summary><span class="toctree-toggle"': '<summary aria-label="Pages below this one"><span class="toctree-toggle"',
-    ' title="Search" aria-label="Search" data-bs-placement': ' data-bs-placement',
+    '-field search-button__button pst-js-only" title="Search" aria-label="Search"': '-field search-button__button pst-js-only"',
     '<summary aria-label="Toggle hidden content">': '<summary>',
 }
 
 
+PICTURE = re.compile(r'<img [^>]*class="(?:drawing|photo)" src="([^"]+)"[^>]*>')
+
+
 def make_accessible(out):
+    "Mend those, and let each picture lead to itself in full size: so the keyboard reaches what scrolls on a phone."
     for file in out.rglob('*.html'):
         text = file.read_text(encoding='utf-8')
         for old, new in ACCESSIBLE.items():
             text = text.replace(old, new)
+        text = PICTURE.sub(r'<a href="\1">\g<0></a>', text)
         file.write_text(text, encoding='utf-8')
 
 
