@@ -197,6 +197,7 @@ def test_a_drawing_is_told_from_a_photograph():
     lines, framed, heatmap = sheet.copy(), sheet.copy(), noise // 64 * 64
     lines[::20] = (0, 114, 178)
     framed[:100] = noise[:100]
+    heatmap[:60] = 255
     assert [figures.is_drawing(png(pixels)) for pixels in (lines, framed, heatmap, noise)] == [True, False, False, False]
     shown = new_code_cell("plt.title('x')", outputs=[new_output('display_data', {'image/png': png(pixels)}) for pixels in (lines, noise)])
     (said,) = figures.describe(new_notebook(cells=[shown]), '07_made_up.ipynb').values()
