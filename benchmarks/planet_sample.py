@@ -99,10 +99,12 @@ def standin_sample():
 
 
 def nothing(sample, splits):
+    "No label on any picture."
     return torch.zeros(len(splits[1]), len(sample.vocab)), 0.0
 
 
 def constant(sample, splits):
+    "On every picture the labels that most training pictures have."
     train_targs = sample.targs[splits[0]]
     return torch.as_tensor(constant_prediction(train_targs)).float().expand(len(splits[1]), -1), 0.0
 
@@ -151,7 +153,7 @@ def text_000(sample, splits, size):
 
 
 def text_001(sample, splits, size):
-    "`fine_tune` with three frozen epochs and three of everything."
+    "One call of fine_tune: three frozen epochs and three of everything."
     dls = multilabel_dataloaders(sample.datasets(splits), size=size, bs=64)
     return trained(dls, lambda learn: learn.fine_tune(3, base_lr=3e-3, freeze_epochs=3))
 
@@ -246,7 +248,7 @@ def keep(name, seed, result, target=TARGET):
     runs.setdefault(name, {})[str(seed)] = result
     runs = {name: dict(sorted(runs[name].items(), key=lambda item: int(item[0]))) for name in RECIPES if name in runs}
     machine = f'{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__.split("+")[0]}'
-    settings = {name: {'what': recipe.__doc__ or name, **how} for name, (recipe, how) in RECIPES.items()}
+    settings = {name: {'what': recipe.__doc__, **how} for name, (recipe, how) in RECIPES.items()}
     table = json.loads(summary(runs).to_json(orient='records'))
     result = {'machine': machine, 'recipes': settings, 'summary': table, 'runs': runs}
     write_atomically(target, (json.dumps(result, indent=1) + '\n').encode())

@@ -168,23 +168,16 @@ def processed(file):
     return nbformat.reads(nbformat.writes(made), as_version=4)
 
 
-def imports_only(tree):
-    "Whether code does nothing but import, with warnings silenced or an option set."
-    within = [inner for node in tree.body for inner in (node.body if isinstance(node, ast.With) else [node])]
-    importing = ast.Import | ast.ImportFrom
-    return any(isinstance(node, importing) for node in within) and all(isinstance(node, importing | ast.Expr) for node in within)
-
-
 def fold(cell):
     "Hide a long cell behind a line that says what it defines."
-    lines, tree = cell.source.count('\n'), checked_cells.parse(cell.source)
-    if lines < FOLDED and not (lines >= FOLDED // 3 and imports_only(tree)):
+    imports = checked_cells.only_imports(cell.source)
+    if cell.source.count('\n') < (FOLDED // 3 if imports else FOLDED):
         return
-    names = [n.name for n in tree.body if isinstance(n, api_pages.DEFS)]
+    names = [n.name for n in checked_cells.parse(cell.source).body if isinstance(n, api_pages.DEFS)]
     public = [name for name in names if not name.startswith('_')]
     helpers = len(names) - len(public)
     said = [*public, *([f'{helpers} helper{"s" * (helpers > 1)}'] if helpers else [])]
-    what = f'the code of {", ".join(said)}' if said else 'the imports' if imports_only(tree) else 'the code'
+    what = f'the code of {", ".join(said)}' if said else 'the imports' if imports else 'the code'
     cell.metadata['tags'] = [*cell.metadata.get('tags', []), 'hide-input']
     cell.metadata['mystnb'] = {**cell.metadata.get('mystnb', {}), 'code_prompt_show': f'Show {what}', 'code_prompt_hide': f'Hide {what}'}
 
@@ -428,19 +421,17 @@ def slim_icons(out):
     script.with_name('fontawesome.js.map').unlink()
 
 
-# What the theme and the extensions write, and what it must be for a screen reader to say what the eye sees.
+# What the theme and the extensions write, and what it must be for a screen reader to say what the eye sees. Each picture leads to itself in
+# full size: so the keyboard reaches what scrolls on a phone.
 ACCESSIBLE = {
     '<summary><span class="toctree-toggle"': '<summary aria-label="Pages below this one"><span class="toctree-toggle"',
     '-field search-button__button pst-js-only" title="Search" aria-label="Search"': '-field search-button__button pst-js-only"',
     '<summary aria-label="Toggle hidden content">': '<summary>',
 }
-
-
 PICTURE = re.compile(r'<img [^>]*class="(?:drawing|photo)" src="([^"]+)"[^>]*>')
 
 
 def make_accessible(out):
-    "Mend those, and let each picture lead to itself in full size: so the keyboard reaches what scrolls on a phone."
     for file in out.rglob('*.html'):
         text = file.read_text(encoding='utf-8')
         for old, new in ACCESSIBLE.items():
