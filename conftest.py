@@ -23,9 +23,9 @@ def pytest_configure(config):
     config.addinivalue_line('markers', 'slow: minutes rather than seconds; runs with --slow')
     # The stored outputs are those of the embedded data.
     os.environ.pop('MULTILABEL_NB_DATA', None)
-    # Workers of pytest-xdist share the cores, so do their kernels.
-    os.environ.setdefault('OMP_NUM_THREADS', '1' if 'PYTEST_XDIST_WORKER' in os.environ else str(os.cpu_count()))
     option = config.option
+    # Workers of pytest-xdist share the cores, and so do their kernels; workers inherit what is set here before they start.
+    os.environ.setdefault('OMP_NUM_THREADS', str(max(1, os.cpu_count() // (getattr(option, 'numprocesses', None) or 1))))
     if option.nbval:
         reach_kernels_over_sockets()
         option.nbval_current_env = not option.nbval_kernel_name

@@ -357,15 +357,16 @@ def test_a_broken_record_is_no_record(tmp_path):
 
 @pytest.mark.slow
 def test_a_test_run_writes_the_record(project):
-    """Run by several workers: the lesson that passes is in it, with its digest; the one that fails is not."""
+    """Run by several workers, whose kernels share the cores: the lesson that passes is in it, with its digest; the one that fails is not."""
     for name in ('conftest.py', 'pyproject.toml', 'nbs/sanitize.cfg'):
         shutil.copy(ROOT / name, project / name)
     shutil.copytree(ROOT / 'tools', project / 'tools')
     good, bad = project / 'nbs' / '00_first.ipynb', project / 'nbs' / '01_second.ipynb'
-    write(good, [new_code_cell('assert 1 + 1 == 2'), new_code_cell('print(3)', outputs=[new_output('stream', text='3\n')])])
+    shared = 'import os\nassert 2 * int(os.environ["OMP_NUM_THREADS"]) <= max(2, os.cpu_count())'
+    write(good, [new_code_cell(shared), new_code_cell('print(3)', outputs=[new_output('stream', text='3\n')])])
     write(bad, [new_code_cell('print(3)', outputs=[new_output('stream', text='4\n')])])
     command = [sys.executable, '-m', 'pytest', '--nbval', good, bad, '-n', '2', '--dist', 'loadfile', '-q', '-p', 'no:cacheprovider']
-    env = {k: v for k, v in os.environ.items() if not k.startswith('PYTEST_')} | {'PYTHONPATH': str(ROOT)}
+    env = {k: v for k, v in os.environ.items() if not k.startswith(('PYTEST_', 'OMP_'))} | {'PYTHONPATH': str(ROOT)}
     ran = subprocess.run(command, cwd=project, env=env, capture_output=True, text=True, timeout=300)
     assert '1 failed, 2 passed' in ran.stdout, ran.stdout + ran.stderr
     entries = verified.load(project / '.verified.json')
