@@ -357,7 +357,7 @@ def test_a_broken_record_is_no_record(tmp_path):
 
 @pytest.mark.slow
 def test_a_test_run_writes_the_record(project):
-    """Run by several workers, whose kernels share the cores: the lesson that passes is in it, with its digest; the one that fails is not."""
+    """Run by several workers, whose kernels share the cores: the lesson that passes is in it, with its digest, the other is not."""
     for name in ('conftest.py', 'pyproject.toml', 'nbs/sanitize.cfg'):
         shutil.copy(ROOT / name, project / name)
     shutil.copytree(ROOT / 'tools', project / 'tools')
