@@ -28,8 +28,13 @@ def column_split(
 ) -> tuple[list[int], list[int]]:  # positions for training, positions for validation
     """Split a table by a column of its own; right also where rows were filtered out or shuffled.
 
-    Raises `ValueError` if there is no such column, if it holds anything but true and false, or if a side would be empty.
+    Raises
+    ------
+    ValueError
+        If there is no such column, if it holds anything but true and false, or if a side would be empty.
 
+    Example
+    -------
     >>> column_split(pd.DataFrame({"is_valid": [False, True, False]}, index=[7, 9, 7]))
     ([0, 2], [1])
     """
@@ -65,11 +70,17 @@ def multilabel_datablock(
 ) -> DataBlock:  # of `(PILImageRGB, target of shape (C,))`, for tables of `explore.read_labels`
     """A plan for pictures with several labels each.
 
-    Raises `ValueError` when `vocab` is not a list; the block does, naming row and label, when it is given a table with
-    a label that `vocab` lacks.
+    Raises
+    ------
+    ValueError
+        When `vocab` is not a list. The block raises it too, naming row and label, when it is given a table with a label that `vocab` lacks.
 
-    >>> block = multilabel_datablock(src, vocab, item_tfms=Resize(128), image_col="file")
-    >>> dls = block.dataloaders(df, bs=32)
+    Example
+    -------
+    >>> from fastai.vision.all import RandomSplitter, Resize
+    >>> plan = multilabel_datablock(src / 'train', vocab, RandomSplitter(), Resize(64), image_col='image_name', suffix='.jpg')
+    >>> plan.dataloaders(df, bs=32).one_batch()[0].shape
+    torch.Size([32, 3, 64, 64])
     """
     if not isinstance(vocab, list):
         raise ValueError(f'vocab must be a list, whose order is fixed, not {type(vocab).__name__}')

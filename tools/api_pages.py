@@ -94,10 +94,18 @@ def decorators(node):
     return {unparsed(d).split('(')[0].split('.')[-1] for d in node.decorator_list}
 
 
+def field_default(value):
+    "What a field of a dataclass holds when nothing is given: `list()` for `field(default_factory=list)`."
+    if not (isinstance(value, ast.Call) and unparsed(value.func) == 'field'):
+        return unparsed(value)
+    given = {k.arg: unparsed(k.value) for k in value.keywords}
+    return f'{given["default_factory"]}()' if 'default_factory' in given else given.get('default', '')
+
+
 def fields(node, said):
     "The annotated fields of a dataclass or named tuple, but for those of a private type."
     own = [s for s in node.body if isinstance(s, ast.AnnAssign) and not unparsed(s.annotation).startswith('_')]
-    return [Param(s.target.id, unparsed(s.annotation), unparsed(s.value), said.get(s.end_lineno, '')) for s in own]
+    return [Param(s.target.id, unparsed(s.annotation), field_default(s.value), said.get(s.end_lineno, '')) for s in own]
 
 
 def read_class(node, said):

@@ -28,6 +28,7 @@ from nbdev.process import NBProcessor
 from nbdev.processors import hide_, hide_line, strip_ansi, strip_hidden_metadata
 
 FOLDED = 30  # a cell with more lines than this is folded, and one of nothing but imports with more than a third of them
+TO_LINTERS = re.compile(r'  # (noqa: \w+|fmt: skip)$|(?<=  # )noqa: \w+  ', re.M)  # words for another reader; a reason behind them stays
 FENCED = re.compile(r'(```.*?```|\$\$.*?\$\$)', re.S)
 HOME = 'index.ipynb'
 
@@ -164,6 +165,8 @@ def processed(file):
     made = nbformat.from_dict(dict(nb))
     for cell in made.cells:  # `#| default_exp` and `#| fig-cap: …` stay behind
         cell.source = re.sub(r'\A(#\|.*\n?)+', '', cell.source)
+        if cell.cell_type == 'code':
+            cell.source = TO_LINTERS.sub('', cell.source)
     made.cells = [c for c in made.cells if c.source.strip()]
     return nbformat.reads(nbformat.writes(made), as_version=4)
 
