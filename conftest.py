@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent
 sys.path.append(str(ROOT / 'tools'))
 
 import verified  # noqa: E402
+from kernels import OwnSockets, threads_each  # noqa: E402
 
 WATCH = verified.Watch()  # what this run finds out about each notebook, for the stamps of the site
 
@@ -24,8 +25,8 @@ def pytest_configure(config):
     # The stored outputs are those of the embedded data.
     os.environ.pop('MULTILABEL_NB_DATA', None)
     option = config.option
-    # Workers of pytest-xdist share the cores, and so do their kernels; workers inherit what is set here before they start.
-    os.environ.setdefault('OMP_NUM_THREADS', str(max(1, os.cpu_count() // (getattr(option, 'numprocesses', None) or 1))))
+    # Set before workers of pytest-xdist start, for they inherit it.
+    os.environ.setdefault('OMP_NUM_THREADS', threads_each(getattr(option, 'numprocesses', None) or 1))
     if option.nbval:
         reach_kernels_over_sockets()
         option.nbval_current_env = not option.nbval_kernel_name
@@ -36,7 +37,6 @@ def pytest_configure(config):
 
 def reach_kernels_over_sockets():
     import nbval.kernel
-    from kernels import OwnSockets
 
     nbval.kernel.KernelManager = type('OwnKernel', (OwnSockets, nbval.kernel.KernelManager), {})
 

@@ -5,7 +5,7 @@
     python benchmarks/planet_sample.py --list
 
 Every result is written to `planet_sample.json` beside this file as soon as it is there, so a run that is broken off goes on where it was;
-`--again` measures anew. The results page and lesson 06 show the file. A trained recipe takes one to two and a half minutes a split on two
+`--again` measures anew. The results page and lesson 06 show the file. A trained recipe takes one to two minutes a split on two
 idle cores, a probe half a minute at most. Every setting was chosen inside training rows: the penalty of each probe anew in each split, the
 rate of `probe, then tuned` (of 5e-5, 2e-4 and 1e-3) inside the training rows of split 42, those of the source texts by their authors.
 """

@@ -1304,7 +1304,7 @@ def make_bears(
 
     Example
     -------
-    >>> made = make_bears(tmp / 'bears', n=3)
+    >>> made = make_bears(tmp / 'bears', n=5)
     >>> sorted(file.name for file in made.iterdir())
     ['STANDIN.md', 'black', 'grizzly', 'teddy']
     """

@@ -2,14 +2,16 @@
 
 import doctest
 import importlib
+import pkgutil
 
 import pytest
 import torch
 
+import multilabel_nb
 from multilabel_nb.explore import build_vocab, drop_rare, random_split, read_labels
 from multilabel_nb.sources import data_name, planet_sample
 
-MODULES = ['sources', 'explore', 'datasets', 'datablock', 'losses', 'metrics', 'training', 'thresholds', 'inference', 'regression']
+MODULES = [module.name for module in pkgutil.iter_modules(multilabel_nb.__path__) if not module.name.startswith('_')]
 
 
 @pytest.fixture(scope='module')

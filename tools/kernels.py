@@ -1,10 +1,15 @@
-"""How the kernels of lessons and tests are reached."""
+"""How the kernels of lessons and tests are reached, and what share of the cores each gets."""
 
 import os
 import tempfile
 import uuid
 
 from traitlets import default
+
+
+def threads_each(kernels):
+    "Threads for each of so many kernels side by side, as `OMP_NUM_THREADS` takes it: more than there are cores would hold each other up."
+    return str(max(1, (os.cpu_count() or 1) // kernels))
 
 
 class OwnSockets:

@@ -22,7 +22,7 @@ import nbformat
 from ipykernel.kernelspec import RESOURCES, get_kernel_dict
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
-from kernels import OwnSockets
+from kernels import OwnSockets, threads_each
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from traitlets import default
@@ -99,8 +99,7 @@ class Run:
 
 def kernel_env(jobs):
     "The environment of the kernels: cores shared out, this environment's programs first on the path, the lessons' plots, nobody's profile."
-    threads = str(max(1, (os.cpu_count() or 1) // jobs))
-    shared = {'OMP_NUM_THREADS': os.environ.get('OMP_NUM_THREADS', threads), 'PATH': f'{BIN}{os.pathsep}{os.environ["PATH"]}'}
+    shared = {'OMP_NUM_THREADS': os.environ.get('OMP_NUM_THREADS', threads_each(jobs)), 'PATH': f'{BIN}{os.pathsep}{os.environ["PATH"]}'}
     return {**os.environ, **shared, 'MATPLOTLIBRC': str(ROOT / config()['nbs_path'] / 'matplotlibrc')}
 
 
