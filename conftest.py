@@ -12,6 +12,7 @@ sys.path.append(str(ROOT / 'tools'))
 
 import verified  # noqa: E402
 from kernels import OwnSockets, threads_each  # noqa: E402
+from lessons import notebook_files  # noqa: E402
 
 WATCH = verified.Watch()  # what this run finds out about each notebook, for the stamps of the site
 
@@ -43,7 +44,7 @@ def reach_kernels_over_sockets():
 
 def pytest_sessionstart(session):
     if is_controller(session.config):
-        WATCH.begin((ROOT / 'nbs').glob('*.ipynb'))
+        WATCH.begin(notebook_files())
     # Generated here, once, its progress bar is in no notebook's output.
     if session.config.option.nbval and 'PYTEST_XDIST_WORKER' not in os.environ:
         from multilabel_nb.sources import bears, biwi_head_pose, pascal_2007, planet_sample

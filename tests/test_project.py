@@ -21,7 +21,7 @@ import checked_cells  # noqa: E402
 import lessons  # noqa: E402
 import pascal_layout  # noqa: E402
 
-NOTEBOOKS = sorted((ROOT / 'nbs').glob('*.ipynb'))
+NOTEBOOKS = lessons.notebook_files()
 LESSONS = [p for p in NOTEBOOKS if p.name[0].isdigit()]
 CONFIG = lessons.config()
 MAKEFILE = (ROOT / 'Makefile').read_text(encoding='utf-8')

@@ -14,11 +14,17 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from lessons import ROOT, atomic_write
+from lessons import ROOT, atomic_write, config
 
 RECORD = ROOT / '.verified.json'
 PACKAGES = ('torch', 'fastai', 'timm', 'numpy', 'pandas', 'onnxruntime')
 SOURCES = re.compile(r'\b(planet_sample|pascal_2007|biwi_head_pose|bears)\(')
+
+
+def key(file):
+    "What a notebook is called in the record: its path from the folder of the notebooks."
+    parts = Path(file).parts
+    return '/'.join(parts[len(parts) - parts[::-1].index(config()['nbs_path']) :])
 
 
 def digest(file):
@@ -73,7 +79,7 @@ class Watch:
             whole = self.passed[file] == len(code_cells(file)) and file not in self.failed and digest(file) == before
             if whole and self.passed[file]:
                 told = {'cells': self.passed[file], 'seconds': round(self.seconds[file]), 'data': data_used(file), 'versions': versions()}
-                found[file.name] = {'sha256': before, 'date': now, **told}
+                found[key(file)] = {'sha256': before, 'date': now, **told}
         return found
 
 
@@ -93,7 +99,7 @@ def save(entries, record=RECORD):
 
 def stamp(file, entries):
     "The line on a lesson: when it was last verified, with what, in how long; or that it was not."
-    entry = entries.get(Path(file).name)
+    entry = entries.get(key(file))
     if not entry or entry['sha256'] != digest(file):
         return '*not verified*: the tests have not run on this text as it stands.'
     data = ' and '.join(f'{name} (stand-in)' for name in entry['data']) or 'no data set'
