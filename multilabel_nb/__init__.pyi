@@ -27,6 +27,8 @@ from .datasets import image_path as image_path
 from .datasets import multilabel_dataloaders as multilabel_dataloaders
 from .datasets import multilabel_datasets as multilabel_datasets
 from .datasets import row_labels as row_labels
+from .engines import start_engine as start_engine
+from .engines import unwrap as unwrap
 from .explore import DropReport as DropReport
 from .explore import SplitHealth as SplitHealth
 from .explore import build_vocab as build_vocab

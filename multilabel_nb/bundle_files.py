@@ -72,7 +72,7 @@ def _is_dict(x: Any, test: Callable[[Any], bool]) -> bool:
 def _is_name(x: Any) -> bool:
     return isinstance(x, str) and x == x.strip() != '' and x.isprintable()
 
-
+# %% ../nbs/library/bundle_files.ipynb #3c065fe2
 def _is_small(x: Any) -> bool:
     # what a network is built with: nothing so large that it fills a machine
     if isinstance(x, (list, dict)):
@@ -120,6 +120,8 @@ _PICTURE = {  # how a picture is prepared, in timm's words
     'crop_pct': (lambda x: _is_number(x, 1, 1), '1.0 (nothing is cropped)'),
     'crop_mode': (lambda x: x == 'squash', "'squash' (squeezed to a square)"),
 }
+
+# %% ../nbs/library/bundle_files.ipynb #fcf7a3f3
 _FIELDS = {  # each field of config.json: is it right, and what it must be
     'format': (lambda x: x == FORMAT, repr(FORMAT)),
     'format_version': (
@@ -223,9 +225,7 @@ def _check_members(path: Path, members: list[zipfile.ZipInfo]) -> None:
             raise BundleError(f'{said} as a link, a device or encrypted')
         stored = info.compress_type == zipfile.ZIP_STORED
         if not stored or info.file_size != info.compress_size:
-            raise BundleError(
-                f'{said} compressed; a bundle is stored as it is (zip -0)'
-            )
+            raise BundleError(f'{said} compressed; the files are stored as they are')
         seen.add(name)
     if sum(info.file_size for info in members) > path.stat().st_size:
         raise BundleError(f'{path}: the files of the archive overlap')
@@ -291,7 +291,7 @@ def _read_checked(path: Path, read: Callable, name: str, entry: dict) -> bytes:
             fault = fault or e
     raise fault
 
-
+# %% ../nbs/library/bundle_files.ipynb #6a56d2e2
 def read_bundle(
     path: str | Path,  # a bundle: folder or `.zip`
     wanted: Callable[[dict], Sequence[str]],  # from the config to the files to read
@@ -393,7 +393,7 @@ def _zipped(files: dict[str, bytes]) -> bytes:
             archive.writestr(info, data)
     return buffer.getvalue()
 
-
+# %% ../nbs/library/bundle_files.ipynb #b160d9e4
 def _settle(path: Path) -> None:
     # give each hidden file that config.json names its place; remove what does not count
     try:
@@ -408,7 +408,7 @@ def _settle(path: Path) -> None:
         if _ours(old.name) and old.name not in {CONFIG, *entries}:
             old.unlink()
 
-
+# %% ../nbs/library/bundle_files.ipynb #6fe54367
 def write_bundle(
     path: Path,  # folder or `.zip`
     config: dict,  # as `check_config` wants it, without `files`
