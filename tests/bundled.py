@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from multilabel_nb.bundle import save_bundle
-from multilabel_nb.predictor import Predictor
 from PIL import Image
 
+from multilabel_nb.bundle import save_bundle
 from multilabel_nb.images import open_rgb
+from multilabel_nb.predictor import Predictor
 
 ROOT = Path(__file__).resolve().parents[1]
 VOCAB = ['clear', 'cloudy', 'haze', 'road', 'water']

@@ -1,3 +1,23 @@
+"""What the notebook on the command line cannot show: pipes, terminals, interrupts, a thousand files."""
+
+import io
+import json
+import os
+import re
+import signal
+import struct
+import subprocess
+import sys
+from contextlib import suppress
+
+import numpy as np
+import pandas as pd
+import pytest
+from bundled import BAD_FILES, COMMAND, JPG, UTF8, VOCAB, WEATHER, saved, smooth
+
+from multilabel_nb.bundle import save_bundle
+from multilabel_nb.command import main
+
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
@@ -23,6 +43,11 @@ def command(capsys, *args):
     return code, *capsys.readouterr()
 
 
+def left_out(folder, n=2):
+    "What is said of a folder with a text and a hidden file."
+    return f'multilabel-predict: {folder}: {n} left out (no images, or hidden)\n'
+
+
 def in_folder(folder):
     return sorted(str(p) for p in folder.rglob('*') if p.suffix.lower() in {'.jpg', '.png'} and not p.name.startswith('.'))
 
@@ -32,7 +57,7 @@ def test_command_says_what_the_predictor_says(good, pictures, capsys, predictors
     expected = predictors['onnx'].predict_many(files)
     code, out, err = command(capsys, good, pictures, '--csv')
     frame = pd.read_csv(io.StringIO(out))
-    assert (code, err) == (0, '') and sorted(frame.image) == files
+    assert (code, err) == (0, left_out(pictures)) and sorted(frame.image) == files
     frame = frame.set_index('image').loc[files].reset_index()
     probs = [f'prob_{label}' for label in VOCAB]
     assert list(frame.columns) == ['image', 'labels', 'error', *probs]
@@ -50,12 +75,56 @@ def test_command_says_what_the_predictor_says(good, pictures, capsys, predictors
     ]
 
 
+KINDS = {  # every kind that Pillow opens, and a name that it does not know
+    **{f'a{suffix}': 'JPEG' for suffix in ('.jfif', '.jpe', '.JPG')},
+    **{'a.tga': 'TGA', 'a.dib': 'DIB', 'a.ico': 'ICO', 'a.pcx': 'PCX', 'a.apng': 'PNG', 'a.sgi': 'SGI'},
+    **{'a': 'PNG', 'scan.2024': 'TIFF', 'a.data': 'WEBP'},
+}
+
+
+def test_command_takes_every_kind_of_a_folder(good, tmp_path, capsys):
+    "By its suffix or by how it begins; what it leaves out is counted, and what is damaged is named."
+    folder = tmp_path / 'kinds'
+    folder.mkdir()
+    for name, kind in KINDS.items():
+        (folder / name).write_bytes(saved(smooth(1), kind))
+    for name in ('notes.txt', 'README', 'a.pdf'):
+        (folder / name).write_text('not a picture')
+    (folder / 'b.jpe').write_bytes(BAD_FILES['cut.jpg'])
+    code, out, err = command(capsys, good, folder, '--csv')
+    frame = pd.read_csv(io.StringIO(out)).set_index('image')
+    assert sorted(frame.index) == sorted(str(folder / name) for name in [*KINDS, 'b.jpe'])
+    assert frame.index[frame.error.notna()].tolist() == [str(folder / 'b.jpe')]
+    assert code == 1 and err.startswith(left_out(folder, 3)) and 'b.jpe' in err
+
+
+def test_command_goes_on_after_a_picture_that_gives_nan(tmp_path, pictures, capsys):
+    "An error row for that picture, the others as alone, and exit status 1."
+    import torch
+
+    class Centred(torch.nn.Module):
+        def forward(self, images):
+            dark = (images.amax((1, 2, 3)) < -0.9).float()
+            return images.mean((2, 3)) * 3 + (dark / (1 - dark) - dark)[:, None] * 0
+
+    (pictures / 'black.png').write_bytes(saved(np.zeros((9, 9, 3), np.uint8)))
+    half = (0.5,) * 3
+    path = save_bundle(tmp_path / 'b', Centred(), ['red', 'green', 'blue'], 8, half, half, progress=False)
+    files = [pictures / '0.jpg', pictures / 'black.png', pictures / '1.jpg']
+    code, out, err = command(capsys, path, *files, '--json')
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == 1 and [row['labels'] is None for row in rows] == [False, True, False]
+    assert 'not finite' in rows[1]['error'] and 'black.png' in err
+    _, alone, _ = command(capsys, path, files[2], '--json')
+    assert json.loads(alone)['probs'] == pytest.approx(rows[2]['probs'], abs=1e-6)
+
+
 def test_command_engines_thresholds_and_batches(good, pictures, capsys):
     _, expected, _ = command(capsys, good, pictures, '--csv')
     expected = pd.read_csv(io.StringIO(expected))
     for options in (['--engine', 'torch'], ['--bs', '1'], ['--bs', '2', '--workers', '1'], ['--no-progress']):
         code, out, err = command(capsys, good, pictures, '--csv', *options)
-        assert (code, err) == (0, ''), options
+        assert (code, err) == (0, left_out(pictures)), options
         pd.testing.assert_frame_equal(pd.read_csv(io.StringIO(out)), expected, atol=1e-5)
     for options, on in (
         (['--thresh', '0'], {'road', 'water'}),
@@ -105,7 +174,7 @@ def test_command_names_what_fails_and_goes_on(good, pictures, capsys):
     [
         (['{good}'], 'PATHS|required'),
         (['{tmp}/gone', '{pictures}'], 'gone'),
-        (['{pictures}', '{pictures}'], r'bundle\.json'),
+        (['{pictures}', '{pictures}'], r'config\.json'),
         (['{good}', '{empty}'], 'empty'),
         (['{good}', '{tmp}/*.tif'], r'\*\.tif'),
         (['{good}', '{pictures}', '--thresh', '1.5'], 'thresh'),
@@ -160,20 +229,6 @@ def test_thousand_pictures_twenty_broken(good, tmp_path):
     pd.testing.assert_series_equal(tables['--csv'].labels.dropna().str.split(';'), tables['--json'].labels.dropna())
 
 
-@pytest.mark.slow
-def test_one_answer_imports_neither_torch_nor_pandas(good, pictures):
-    code = (
-        'import sys; from multilabel_nb.inference import Predictor\n'
-        f'assert Predictor({str(good)!r}).predict({str(pictures / "0.jpg")!r}).labels\n'
-        'print(sorted({"torch", "pandas", "fastai", "matplotlib", "timm", "onnx"} & {m.split(".")[0] for m in sys.modules}))'
-    )
-    out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=UTF8)
-    assert out.stdout == '[]\n', out.stdout + out.stderr
-    torch_alone = code.replace('Predictor(', 'Predictor(engine="torch", path=', 1).replace('"torch", "pandas", ', '"onnxruntime", ')
-    out = subprocess.run([sys.executable, '-c', torch_alone], capture_output=True, text=True, env=UTF8)
-    assert out.stdout == '[]\n', out.stdout + out.stderr
-
-
 def on_terminal(command, stdout):
     "What the command writes to a terminal that is its standard error (and its output, unless that goes elsewhere)."
     import fcntl
@@ -198,13 +253,13 @@ def on_terminal(command, stdout):
 def test_bar_on_a_terminal_and_none_in_a_pipe(good, pictures, tmp_path):
     command = [*COMMAND, str(good), str(pictures), '--csv']
     out = subprocess.run(command, capture_output=True, text=True, env=UTF8)
-    assert (out.returncode, out.stderr) == (0, '') and len(out.stdout.splitlines()) == 6
+    assert (out.returncode, out.stderr) == (0, left_out(pictures)) and len(out.stdout.splitlines()) == 6
     with open(tmp_path / 'out.csv', 'wb') as file:
         shown = on_terminal(command, file)
     assert '\r' in shown and '0/5' in shown
     assert (tmp_path / 'out.csv').read_text(encoding='utf-8') == out.stdout
     with open(tmp_path / 'again.csv', 'wb') as file:
-        assert on_terminal([*command, '--no-progress'], file) == ''
+        assert on_terminal([*command, '--no-progress'], file).splitlines() == left_out(pictures).splitlines()
 
 
 @pytest.mark.slow
@@ -217,7 +272,7 @@ def test_closed_pipe_ends_quietly(good, pictures):
         out = subprocess.run(
             ['bash', '-c', line, 'bash', *COMMAND, str(good), str(pictures)], capture_output=True, text=True, env=UTF8, timeout=120
         )
-        assert out.stderr == '' and len(out.stdout.splitlines()) == 1, out.stderr
+        assert out.stderr == left_out(pictures) and len(out.stdout.splitlines()) == 1, out.stderr
         assert out.returncode in (0, 141, -signal.SIGPIPE), out.returncode
 
 

@@ -1,15 +1,25 @@
+"""What the library notebook on the predictor cannot show: many kinds of pictures, damaged ones, endless iterators, new processes."""
+
+import io
+import re
+import subprocess
+import sys
+import tracemalloc
+import weakref
+import zipfile
+from functools import cache
+
+import numpy as np
+import pandas as pd
+import pytest
+from bundled import BAD_FILES, ENGINES, MEAN, SIZE, STD, THRESH, UTF8, VOCAB, WEATHER, by_hand, each_engine, saved, smooth
+from PIL import Image
+
+from multilabel_nb.bundle import save_bundle
+from multilabel_nb.bundle_files import BundleError, load_config
+from multilabel_nb.predictor import Predictor
+
 # --- answers ----------------------------------------------------------------------------------------------------------
-
-
-def by_hand(model, pictures):
-    "Probabilities by torch alone."
-    import torch
-
-    model = model.eval()
-    batch = np.stack([np.asarray(open_rgb(p).resize((SIZE, SIZE), Image.Resampling.BILINEAR), dtype=np.float64) for p in pictures])
-    batch = ((batch / 255 - MEAN) / STD).transpose(0, 3, 1, 2)
-    with torch.inference_mode():
-        return model(torch.tensor(batch, dtype=torch.float32)).sigmoid().numpy()
 
 
 @each_engine
@@ -140,40 +150,18 @@ def test_a_bundle_without_onnx_says_so(tmp_path, model):
 
 
 def test_folder_and_archive_say_the_same_and_can_be_moved(good, bundle, tmp_path, predictors):
-    archive = zipped(bundle, tmp_path / 'moved.zip')
+    archive = tmp_path / 'moved.zip'
+    with zipfile.ZipFile(archive, 'w', zipfile.ZIP_STORED) as made:
+        for file in bundle.iterdir():
+            made.write(file, file.name)
     moved = bundle.rename(tmp_path / 'other name')
-    assert load_manifest(archive) == load_manifest(moved) == load_manifest(str(good))
+    assert load_config(archive) == load_config(moved) == load_config(str(good))
     for engine in ENGINES:
         expected = predictors[engine].predict(smooth())
         assert Predictor(archive, engine=engine).predict(smooth()) == Predictor(moved, engine=engine).predict(smooth()) == expected
 
 
 # --- pictures ---------------------------------------------------------------------------------------------------------
-
-
-def png_of_size(width, height):
-    "A PNG that claims a size: signature, header, and hardly any pixels."
-
-    def chunk(kind, body):
-        return struct.pack('>I', len(body)) + kind + body + struct.pack('>I', zlib.crc32(kind + body))
-
-    header = struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)
-    return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + chunk(b'IDAT', zlib.compress(bytes(100))) + chunk(b'IEND', b'')
-
-
-JPG = saved(smooth(1, 300, 200), 'JPEG')
-BAD_FILES = {
-    'bomb.png': png_of_size(100_000, 100_000),
-    'fewer pixels than said.png': png_of_size(3000, 3000),
-    'no bytes.jpg': b'',
-    'text.jpg': b'I am no picture.\n' * 20,
-    'page.png': b'<!doctype html><title>404</title>',
-    'cut.jpg': JPG[: len(JPG) // 2],
-    'cut.png': saved(smooth())[:900],
-    'header alone.jpg': JPG[:20],
-    'archive.jpg': b'PK\x03\x04' + bytes(300),
-    'not finite.tif': saved(Image.fromarray(np.full((4, 4), np.nan, np.float32)), 'TIFF'),
-}
 
 
 @pytest.mark.parametrize('name', BAD_FILES)
@@ -304,3 +292,23 @@ def test_odd_picture_says_what_its_plain_twin_says(name, predictors):
     if name not in ('RGBA, see-through', 'one pixel'):
         assert max(abs(answer.probs[x] - other[x]) for x in VOCAB for other in (black, white)) > 0.005, 'read as a blank'
 
+
+@pytest.mark.slow
+def test_one_answer_imports_neither_torch_nor_pandas(good, tmp_path):
+    file = tmp_path / '0.jpg'
+    file.write_bytes(saved(smooth(), 'JPEG'))
+    code = (
+        'import sys; from multilabel_nb.predictor import Predictor\n'
+        f'assert Predictor({str(good)!r}).predict({str(file)!r}).labels\n'
+        'print(sorted({"torch", "pandas", "fastai", "matplotlib", "timm", "onnx", "safetensors"} & {m.split(".")[0] for m in sys.modules}))'
+    )
+    out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=UTF8)
+    assert out.stdout == '[]\n', out.stdout + out.stderr
+    torch_alone = (
+        code.replace('Predictor(', 'Predictor(engine="torch", path=', 1)
+        .replace('"torch", "pandas", ', '"onnxruntime", ')
+        .replace('"timm", ', '')
+        .replace(', "safetensors"', '')
+    )
+    out = subprocess.run([sys.executable, '-c', torch_alone], capture_output=True, text=True, env=UTF8)
+    assert out.stdout == '[]\n', out.stdout + out.stderr
