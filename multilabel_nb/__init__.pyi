@@ -20,6 +20,7 @@ from .checks import check_targs as check_targs
 from .checks import check_thresh as check_thresh
 from .checks import check_vocab as check_vocab
 from .checks import check_weights as check_weights
+from .command import main as main
 from .datablock import column_split as column_split
 from .datablock import multilabel_datablock as multilabel_datablock
 from .datasets import PILImageRGB as PILImageRGB
@@ -52,16 +53,9 @@ from .files import safe_tar as safe_tar
 from .files import write_atomically as write_atomically
 from .images import image_grid as image_grid
 from .images import open_rgb as open_rgb
-from .inference import BundleError as BundleError
-from .inference import Prediction as Prediction
-from .inference import Predictor as Predictor
-from .inference import decode as decode
-from .inference import digest_data as digest_data
-from .inference import load_manifest as load_manifest
-from .inference import main as main
+from .inference import decide as decide
 from .inference import predict_probs as predict_probs
 from .inference import preprocess as preprocess
-from .inference import save_bundle as save_bundle
 from .losses import MultiLabelAsymmetric as MultiLabelAsymmetric
 from .losses import MultiLabelBCE as MultiLabelBCE
 from .losses import MultiLabelFocal as MultiLabelFocal
@@ -81,6 +75,8 @@ from .metrics import hamming_loss as hamming_loss
 from .metrics import label_report as label_report
 from .metrics import mean_average_precision as mean_average_precision
 from .metrics import score_report as score_report
+from .predictor import Prediction as Prediction
+from .predictor import Predictor as Predictor
 from .regression import PlaceBody as PlaceBody
 from .regression import cached_maps as cached_maps
 from .regression import head_centre as head_centre
