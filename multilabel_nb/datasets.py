@@ -127,11 +127,14 @@ def multilabel_dataloaders(
         )
     gentle = dict(flip_vert=True, max_lighting=0.1, max_zoom=1.05, max_warp=0.0)
     augments = aug_transforms(**gentle) if augment else []
-    normalize = Normalize.from_stats(mean, std, cuda=False)
     return dsets.dataloaders(
         bs=bs,
         after_item=[Resize(size, method=ResizeMethod.Squish), ToTensor()],
-        after_batch=[IntToFloatTensor(), *augments, normalize],
+        after_batch=[
+            IntToFloatTensor(),
+            *augments,
+            Normalize.from_stats(mean, std, cuda=False),
+        ],
         device=device,
         num_workers=num_workers,
     )

@@ -115,8 +115,7 @@ def _row_tags(
         if pd.isna(image) or not image.strip():
             problems.append(f'line {line}: {image_col} is blank')
         elif first.setdefault(image, line) != line:
-            already = f'the image stands on line {first[image]} already'
-            problems.append(f'{where}: {already}')
+            problems.append(f'{where}: it stands on line {first[image]} already')
         try:
             tags[where] = _split_tags(text, delim, allow_empty)
         except ValueError as e:
@@ -193,8 +192,10 @@ def label_lists(
     """
     if isinstance(df, pd.DataFrame):
         if 'labels' not in df.columns:
-            lacks = "the table has no column 'labels' of lists (read_labels makes it)"
-            raise ValueError(f'{lacks}; it has {list(df.columns)}')
+            raise ValueError(
+                "the table has no column 'labels' of lists (read_labels makes it); "
+                f'it has {list(df.columns)}'
+            )
         df = df['labels']
     lists = list(df)
     for i, labels in enumerate(lists):
@@ -225,12 +226,14 @@ def check_positions(
     """
     arr = np.asarray(list(idxs))
     if len(arr) and arr.dtype.kind not in 'iu':
-        kind = f'{name} holds {arr.dtype} values, not positions'
-        raise ValueError(f'{kind} (whole numbers from 0 to {n - 1})')
+        raise ValueError(
+            f'{name} holds {arr.dtype} values, not positions '
+            f'(whole numbers from 0 to {n - 1})'
+        )
     wrong = arr[(arr < 0) | (arr >= n)]
     if len(wrong):
-        there = (
-            f'the {n} rows have positions 0 to {n - 1} (index labels are not positions)'
+        raise ValueError(
+            f'{name} holds {wrong[0]}, but the {n} rows have positions 0 to {n - 1} '
+            '(index labels are not positions)'
         )
-        raise ValueError(f'{name} holds {wrong[0]}, but {there}')
     return arr.astype(int).tolist()

@@ -92,7 +92,8 @@ def _swap_rows(
             rows.append(open_to.argmin())
             cost += move(rows[-1])
         if cost > -1e-5:
-            move(rows[1]), move(rows[0])
+            for row in reversed(rows):
+                move(row)
         return cost <= -1e-5
 
     price = prices(slice(None))
@@ -160,12 +161,16 @@ def column_split(
         raise ValueError(f'the table has no column {col!r}; it has {list(df.columns)}')
     flags = df[col]
     if odd := [flag for flag in flags if not isinstance(flag, bool | np.bool_)]:
-        holds = f'holds {odd[0]!r} ({type(odd[0]).__name__})'
-        raise ValueError(f'column {col!r} must hold True and False, and {holds}')
+        raise ValueError(
+            f'column {col!r} must hold True and False, and holds {odd[0]!r} '
+            f'({type(odd[0]).__name__})'
+        )
     flags = flags.to_numpy(dtype=bool)
     if flags.all() or not flags.any():
-        told = f'column {col!r} is {flags.all()} in all {len(flags)} rows'
-        raise ValueError(f'{told}: one side of the split is empty')
+        raise ValueError(
+            f'column {col!r} is {flags.all()} in all {len(flags)} rows: '
+            'one side of the split is empty'
+        )
     return np.flatnonzero(~flags).tolist(), np.flatnonzero(flags).tolist()
 
 # %% ../nbs/library/splits.ipynb #bc9a104a
@@ -192,13 +197,12 @@ def _label_problems(
     table: pd.DataFrame,  # images per label, in `train` and in `valid`
 ) -> list[str]:  # one sentence per label and side
     "Labels that one side lacks."
-    found = []
-    for label, train, valid in table[['train', 'valid']].itertuples():
-        for side, n, other in (('train', train, valid), ('valid', valid, train)):
-            if n == 0:
-                told = f'{side} has no image with {label!r}'
-                found.append(f'{told} ({other} on the other side)')
-    return found
+    return [
+        f'{side} has no image with {label!r} ({other} on the other side)'
+        for label, train, valid in table[['train', 'valid']].itertuples()
+        for side, n, other in (('train', train, valid), ('valid', valid, train))
+        if n == 0
+    ]
 
 # %% ../nbs/library/splits.ipynb #816676c6
 def _same_pictures(
@@ -218,8 +222,10 @@ def _same_pictures(
         try:
             im = open_rgb(files[row])
         except (OSError, ValueError) as e:
-            told = f'row {row}: {files[row].name} cannot be read ({e})'
-            raise ValueError(f'{told}; check_images lists all such files') from e
+            raise ValueError(
+                f'row {row}: {files[row].name} cannot be read ({e}); '
+                'check_images lists all such files'
+            ) from e
         digest = hashlib.sha256(f'{im.size}'.encode() + im.tobytes()).digest()
         seen.setdefault(digest, []).append(row)
     same = [(a, b) for rows in seen.values() for a in rows for b in rows]
@@ -280,8 +286,8 @@ def check_split(
     if folder is not None:
         files = image_files(df, folder, image_col, suffix)
         for a, b in _same_pictures(files, *sides.values(), progress):
-            both = (
-                f'{files[a].name} (train, row {a}) and {files[b].name} (valid, row {b})'
+            problems.append(
+                f'{files[a].name} (train, row {a}) and {files[b].name} '
+                f'(valid, row {b}) are the same picture'
             )
-            problems.append(f'{both} are the same picture')
     return SplitReport(table, problems)

@@ -68,8 +68,10 @@ def one_hot(
     for i, row in enumerate(lists):
         for label in row:
             if label not in column:
-                there = f'which is not in the vocabulary {list(column)}'
-                raise ValueError(f'row {i} carries {label!r}, {there}')
+                raise ValueError(
+                    f'row {i} carries {label!r}, which is not in the vocabulary '
+                    f'{list(column)}'
+                )
             targs[i, column[label]] = 1
     return targs
 
@@ -92,8 +94,7 @@ def cooccurrence(
     """
     vocab = list(count_labels(df).index) if vocab is None else vocab
     targs = one_hot(df, vocab).astype(int)
-    names = pd.Index(vocab, name='label')
-    return pd.DataFrame(targs.T @ targs, names, list(vocab))
+    return pd.DataFrame(targs.T @ targs, pd.Index(vocab, name='label'), list(vocab))
 
 # %% ../nbs/01_explore.ipynb #8867e85d
 @dataclass(frozen=True, eq=False)
@@ -134,8 +135,10 @@ def drop_rare_labels(
     rare = set(before.index[before['images'] < min_count])
     keep = np.array([rare.isdisjoint(labels) for labels in df['labels']], dtype=bool)
     if not keep.any():
-        fewer = f'every row carries a label with fewer than {min_count} images'
-        raise ValueError(f'{fewer}; nothing would be left')
+        raise ValueError(
+            f'every row carries a label with fewer than {min_count} images; '
+            'nothing would be left'
+        )
     left = count_labels(df[keep])
     gone = before['images'].drop(left.index).to_dict()
     shrunk = list(left.index[left['images'] < min_count])
@@ -271,12 +274,13 @@ def check_images(
 
     files = image_files(df, folder, image_col, suffix)
     bar = tqdm(files, desc='reading images', disable=not progress, leave=False)
-    problems = [(row, file.name, _image_problem(file)) for row, file in enumerate(bar)]
-    found = [problem for problem in problems if problem[2]]
+    read = ((row, file.name, _image_problem(file)) for row, file in enumerate(bar))
+    found = [problem for problem in read if problem[2]]
     if raises and found:
-        told = _list_some([f'row {row}: {file} is {what}' for row, file, what in found])
-        many = f'{len(found)} of {len(df)} images in {folder} cannot be used'
-        raise ValueError(f'{many}:\n{told}')
+        raise ValueError(
+            f'{len(found)} of {len(df)} images in {folder} cannot be used:\n'
+            + _list_some([f'row {row}: {file} is {what}' for row, file, what in found])
+        )
     return pd.DataFrame(found, columns=['row', 'file', 'problem'])
 
 # %% ../nbs/library/table_plots.ipynb #229c2f46
