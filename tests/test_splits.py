@@ -1,4 +1,4 @@
-"""What the notebooks cannot show of splits: hostile files, properties of many inputs."""
+"""What notebooks cannot show of splits: hostile files, properties of many inputs."""
 
 import sys
 from itertools import combinations

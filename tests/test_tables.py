@@ -1,4 +1,4 @@
-"""What the notebooks cannot show of tables: fresh processes, hostile files, properties."""
+"""What notebooks cannot show of tables: fresh processes, hostile files, properties."""
 
 import io
 import os
@@ -66,7 +66,8 @@ def test_vocabulary_is_the_same_in_every_process():
 import io
 from multilabel_nb.reading import read_labels
 from multilabel_nb.tables import build_vocab, count_labels
-df = read_labels(io.StringIO('image_name,tags\\na,clear road water\\nb,haze primary\\nc,cloudy\\n'))
+text = 'image_name,tags\\na,clear road water\\nb,haze primary\\nc,cloudy\\n'
+df = read_labels(io.StringIO(text))
 print(build_vocab(df, [0, 1, 2]), list(count_labels(df).index))
 """
     assert len({fresh(code, PYTHONHASHSEED=seed) for seed in '01'}) == 1
