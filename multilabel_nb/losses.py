@@ -242,18 +242,23 @@ class MultiLabelFocal(MultiLabelLoss):
         return f'gamma={self.gamma}, alpha={self.alpha}, {super().extra_repr()}'
 
 # %% ../nbs/04_losses.ipynb #92d41782
+def _power(x: Tensor, exponent: float) -> Tensor:
+    # below 1 a power has an infinite slope at 0
+    return (
+        x.clamp(min=torch.finfo(x.dtype).tiny) if 0 < exponent < 1 else x
+    ) ** exponent
+
+
 def _asymmetric(
     z: Tensor, t: Tensor, gamma_neg: float, gamma_pos: float, margin: float
 ) -> Tensor:
-    # Not timm's: that cuts logarithms off at 1e-8, is single precision, and takes 1.5
-    # times as long. Powers keep off 0, where one below 1 has an infinite slope.
+    # Ours, as timm's cuts logarithms off at 1e-8, is always single precision, and takes
+    # half as long again (4096 x 80, one core).
     q = torch.sigmoid(-z)
-    q_m = (q + margin).clamp(max=1)  # 1 - p_m
-    log_q_m = q_m.log() if margin else F.logsigmoid(-z)
-    least = torch.finfo(z.dtype).tiny
-    yes = -(q.clamp(min=least) ** gamma_pos) * F.logsigmoid(z)
-    no = -((1 - q_m).clamp(min=least) ** gamma_neg) * log_q_m
-    return torch.lerp(no, yes, t)
+    q_m = (q + margin).clamp(max=1) if margin else q  # 1 - p_m
+    no = -(q_m.log() if margin else F.logsigmoid(-z))
+    yes = -F.logsigmoid(z)
+    return torch.lerp(_power(1 - q_m, gamma_neg) * no, _power(q, gamma_pos) * yes, t)
 
 # %% ../nbs/04_losses.ipynb #08694016
 class MultiLabelAsymmetric(MultiLabelLoss):
