@@ -95,7 +95,8 @@ def _table(x: Any, vocab: Any, name: str) -> tuple[np.ndarray, list[str] | None]
     # the table in the order of vocab, or of its own columns where vocab is None
     array, names = _numbers(x, name), _columns_of(x)
     if array.ndim != 2 or not array.size:
-        hint = ' (class numbers? one-hot encode them first)' if array.ndim == 1 else ''
+        numbers = array.ndim == 1 and name != 'probs'
+        hint = ' (class numbers? one-hot encode them first)' if numbers else ''
         least = 'with at least one row and one label'
         raise ValueError(f'{name} must be (N, C) {least}, got {array.shape}{hint}')
     if vocab is None:
