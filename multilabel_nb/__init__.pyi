@@ -34,6 +34,14 @@ from .explore import random_split as random_split
 from .explore import read_labels as read_labels
 from .explore import split_health as split_health
 from .explore import stratified_split as stratified_split
+from .files import build_folder as build_folder
+from .files import cache_folder as cache_folder
+from .files import digest as digest
+from .files import locked as locked
+from .files import safe_tar as safe_tar
+from .files import write_atomically as write_atomically
+from .images import image_grid as image_grid
+from .images import open_rgb as open_rgb
 from .inference import BundleError as BundleError
 from .inference import Prediction as Prediction
 from .inference import Predictor as Predictor
