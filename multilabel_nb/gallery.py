@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from .checks import above, check_pair, check_vocab
-from .sources import open_rgb
+from .images import open_rgb
 
 # %% ../nbs/library/gallery.ipynb #efd3542e
 def _losses(probs: np.ndarray, targs: np.ndarray) -> np.ndarray:

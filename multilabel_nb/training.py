@@ -15,9 +15,9 @@ from tqdm.auto import tqdm
 from .backbones import EMBEDDED_ARCH, load_backbone
 from .checks import check_targs
 from .datasets import DataLoaders  # before any other part of fastai
-from .explore import random_split
 from .heads import MLPHead, MultiLevelFeatures, ProbeHead, flat_layers
 from .losses import MultiLabelBCE, bce_with_logits
+from .splits import random_split
 
 # isort: split
 import fastai.callback.schedule  # noqa: F401  teaches Learner lr_find, fit_one_cycle
@@ -41,10 +41,9 @@ def param_groups(
     layers = [params for params in layers if params]
     if len(layers) < 2:
         raise ValueError('the backbone cannot be split: fewer than two layers to train')
-    sizes = torch.tensor([sum(p.numel() for p in params) for params in layers]).cumsum(
-        0
-    )
-    cut = int((sizes[:-1] - sizes[-1] / 2).abs().argmin()) + 1
+    sizes = torch.tensor([sum(p.numel() for p in params) for params in layers])
+    before = sizes.cumsum(0)
+    cut = int((before[:-1] - before[-1] / 2).abs().argmin()) + 1
     return [sum(layers[:cut], []), sum(layers[cut:], []), list(head.parameters())]
 
 # %% ../nbs/06_training.ipynb #82c0d062
@@ -111,23 +110,11 @@ def extract_features(
             targs.append(targets.as_subclass(torch.Tensor).cpu())
     return torch.cat(feats).clone(), torch.cat(targs).clone()
 
-# %% ../nbs/06_training.ipynb #2af4e74d
-def _check_rows(
-    feats: torch.Tensor, targs: torch.Tensor, ignore_nan: bool
-) -> torch.Tensor:
-    if len(feats) != len(targs) or len(feats) < 2:
-        both = f'{len(feats)} rows of features, {len(targs)} rows of targets'
-        raise ValueError(f'{both}; give the same number, at least two')
-    if not feats.isfinite().all():
-        raise ValueError('features must be finite')
-    on, known = (torch.tensor(x) for x in check_targs(targs, ignore_nan=ignore_nan))
-    return on.to(feats.dtype).masked_fill(~known, torch.nan)
-
 # %% ../nbs/06_training.ipynb #f687a2c8
 def fit_probe(
     feats: torch.Tensor,  # features of the training rows, `(N, F)`
     targs: torch.Tensor,  # their targets, `(N, C)`, 0 or 1
-    weight_decay: float = 0.1,  # above 0: `weight_decay / 2 * sum(weights ** 2)` is paid
+    weight_decay: float = 0.1,  # above 0: adds `weight_decay / 2 * sum(weights ** 2)`
     max_iter: int = 20,  # steps of L-BFGS
     ignore_nan: bool = False,  # leave out unknown targets, which are nan
 ) -> ProbeHead:  # feature maps `(N, F, h, w)` to logits `(N, C)`
@@ -159,6 +146,18 @@ def fit_probe(
     linear.bias.data.copy_(targs.nanmean(0).nan_to_num(0.5).logit(eps=1e-3))
     _minimise(linear, norm(feats), targs, weight_decay, max_iter)
     return head
+
+# %% ../nbs/06_training.ipynb #2af4e74d
+def _check_rows(
+    feats: torch.Tensor, targs: torch.Tensor, ignore_nan: bool
+) -> torch.Tensor:
+    if len(feats) != len(targs) or len(feats) < 2:
+        both = f'{len(feats)} rows of features, {len(targs)} rows of targets'
+        raise ValueError(f'{both}; give the same number, at least two')
+    if not feats.isfinite().all():
+        raise ValueError('features must be finite')
+    on, known = (torch.tensor(x) for x in check_targs(targs, ignore_nan=ignore_nan))
+    return on.to(feats.dtype).masked_fill(~known, torch.nan)
 
 # %% ../nbs/06_training.ipynb #d5c1c091
 def _minimise(linear, normed, targs, weight_decay: float, max_iter: int):
