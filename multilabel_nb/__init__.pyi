@@ -52,6 +52,9 @@ from .inference import main as main
 from .inference import predict_probs as predict_probs
 from .inference import preprocess as preprocess
 from .inference import save_bundle as save_bundle
+from .label_cells import LabelTableError as LabelTableError
+from .label_cells import check_folder as check_folder
+from .label_cells import check_labels as check_labels
 from .losses import MultiLabelAsymmetric as MultiLabelAsymmetric
 from .losses import MultiLabelBCE as MultiLabelBCE
 from .losses import MultiLabelFocal as MultiLabelFocal
@@ -71,6 +74,13 @@ from .metrics import hamming_loss as hamming_loss
 from .metrics import label_report as label_report
 from .metrics import mean_average_precision as mean_average_precision
 from .metrics import score_report as score_report
+from .readers import label_targets as label_targets
+from .readers import read_label_columns as read_label_columns
+from .readers import read_label_rows as read_label_rows
+from .readers import read_label_text as read_label_text
+from .readers import read_saved_labels as read_saved_labels
+from .readers_look import TableLook as TableLook
+from .readers_look import inspect_table as inspect_table
 from .regression import PlaceBody as PlaceBody
 from .regression import cached_maps as cached_maps
 from .regression import head_centre as head_centre
