@@ -124,12 +124,12 @@ def open_rgb(
     kind = type(image).__name__
     if not isinstance(image, _TAKEN) and not hasattr(image, 'read'):
         raise ValueError(
-            f'a {kind} is not an image: give a path, bytes, an open file, a PIL image '
-            'or an array'
+            f'{kind} is no kind of image: give a path, bytes, an open file, '
+            'a PIL image or an array'
         )
     if isinstance(image, np.ndarray):
         image = _from_array(image)
-    name = getattr(image, 'filename', '') or getattr(image, 'name', '')
+    name = getattr(image, 'name', '') or getattr(image, 'filename', '')
     what = image if isinstance(image, (str, os.PathLike)) else f'{kind} {name}'.strip()
     try:
         if isinstance(image, Image.Image):
