@@ -65,14 +65,14 @@ from .metrics import accuracy_multi as accuracy_multi
 from .metrics import all_negative_accuracy as all_negative_accuracy
 from .metrics import average_precision as average_precision
 from .metrics import average_scores as average_scores
-from .metrics import confusion_tables as confusion_tables
 from .metrics import constant_accuracy as constant_accuracy
 from .metrics import constant_prediction as constant_prediction
 from .metrics import exact_match as exact_match
-from .metrics import f_beta as f_beta
+from .metrics import fbeta_score as fbeta_score
 from .metrics import hamming_loss as hamming_loss
-from .metrics import label_report as label_report
 from .metrics import mean_average_precision as mean_average_precision
+from .metrics import multilabel_confusion_matrix as multilabel_confusion_matrix
+from .metrics import per_label_report as per_label_report
 from .metrics import score_report as score_report
 from .readers import label_targets as label_targets
 from .readers import read_label_columns as read_label_columns
