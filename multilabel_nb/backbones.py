@@ -39,7 +39,8 @@ class Backbone(nn.Module):
         net: nn.Module,  # a timm network, or one that makes maps `(N, F, h, w)`
         arch: str | None = None,  # its name
         library: str | None = None,  # 'timm' or 'torchvision': who knows the name
-        level: int | None = None,  # answer with this level of timm's; None: the last maps
+        level: int
+        | None = None,  # answer with this level of timm's; None: the last maps
     ):
         super().__init__()
         self.net, self.arch, self.library, self.level = net, arch, library, level
@@ -50,7 +51,9 @@ class Backbone(nn.Module):
                 _, self.num_features, _, _ = self.eval()(black).shape
         except (AssertionError, AttributeError, RuntimeError, ValueError) as e:
             name = arch or type(net).__name__
-            raise ValueError(f'{name} makes no feature maps (N, F, h, w): {e}') from None
+            raise ValueError(
+                f'{name} makes no feature maps (N, F, h, w): {e}'
+            ) from None
         self.train(training)
 
     def forward(
@@ -89,7 +92,10 @@ def _chain(net: nn.Module) -> nn.Sequential:
     parts = dict(net.named_children())
     first = next(name for name in parts if name in _HEADS)
     chain = nn.Sequential(*list(parts.values())[: list(parts).index(first)])
-    got, noise = [], torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+    got, noise = (
+        [],
+        torch.rand(1, 3, 224, 224, generator=torch.Generator().manual_seed(0)),
+    )
     hook = parts[first].register_forward_pre_hook(lambda _, inputs: got.append(*inputs))
     with torch.no_grad():
         net.eval()(noise)
@@ -167,5 +173,7 @@ def load_backbone(
         return Backbone(_from_timm(arch, pretrained, level), arch, 'timm', level)
     net = _from_torchvision(arch, pretrained)
     if level is not None:
-        raise ValueError(f'{arch} is one of torchvision: levels are known to timm alone')
+        raise ValueError(
+            f'{arch} is one of torchvision: levels are known to timm alone'
+        )
     return Backbone(net, arch, 'torchvision')

@@ -127,7 +127,11 @@ class PlaceHead(nn.Sequential):
         hidden: int = 32,  # numbers for each cell
         dropout: float = 0.3,  # share of them dropped in training
     ):
-        mix = [nn.BatchNorm2d(num_features), nn.Conv2d(num_features, hidden, 1), nn.ReLU()]
+        mix = [
+            nn.BatchNorm2d(num_features),
+            nn.Conv2d(num_features, hidden, 1),
+            nn.ReLU(),
+        ]
         linear = nn.Linear(hidden * height * width, 2)
         drop = [nn.Flatten(), nn.Dropout(dropout)]
         super().__init__(*mix, *drop, linear, SigmoidRange(*y_range))
@@ -174,7 +178,7 @@ def _one_by_one(body: nn.Module, images: torch.Tensor):
 
 # %% ../nbs/library/heads.ipynb #d8d09238
 class MultiLevelFeatures(nn.Module):
-    """A body that answers with each of its levels, each map averaged and at its largest.
+    """A body that answers with all its levels: each map averaged and at its largest.
 
     Raises
     ------
@@ -293,5 +297,7 @@ def describe_network(
     with torch.random.fork_rng([]):
         twin = build_network(config).state_dict()
     state = model.state_dict()
-    same = {n: t.shape for n, t in twin.items()} == {n: t.shape for n, t in state.items()}
+    same = {n: t.shape for n, t in twin.items()} == {
+        n: t.shape for n, t in state.items()
+    }
     return config if same else None
