@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from .decisions import Thresholds, apply_label_rules
 
 from multilabel_nb.checks import (
     Checked,
@@ -22,6 +21,7 @@ from multilabel_nb.checks import (
     check_thresh,
     check_weights,
 )
+from .decisions import Thresholds, apply_label_rules
 from multilabel_nb.thresholds import (
     ConfusionCounts,
     _average,
@@ -71,6 +71,9 @@ class _Goal:
             return np.abs(counts.fp - counts.fn) / n
         return counts.score(self.name)
 
+    def recall(self, counts: ConfusionCounts) -> Any:
+        return 0 if self.min_recall is None else counts.score('recall')
+
 # %% ../nbs/library/choosing.ipynb #4c565b7e
 def _pick(
     goal: _Goal, thresh: np.ndarray, value: Any, recall: Any, precision: str
@@ -103,18 +106,18 @@ def _shared(goal: _Goal, pair: Checked, free: np.ndarray) -> float:
     if not free.any():
         return 0.5
     at = _candidates(pair.probs if free.all() else pair.probs[:, free])
-    value, recall, total = 0, 0, 0
+    value, recall, total = 0, 0, [np.int64(0)] * 4
     for j, is_free in enumerate(free):
         every = _sort_counts(*_known_column(pair, j))
         counts = every.at(at if is_free else np.full_like(at, 0.5))
-        four = (np.broadcast_to(x, at.shape) for x in counts[1:])
-        total = total + np.array(list(four), np.int64)
+        if goal.average == 'micro':
+            total = [a + b for a, b in zip(total, counts[1:], strict=True)]
         if goal.average == 'macro' or goal.name == 'cost':
             value = value + goal.value(counts, j)
-            recall = recall + counts.score('recall') / len(free)
+            recall = recall + goal.recall(counts) / len(free)
     if goal.average == 'micro':
         counts = ConfusionCounts(at, *total)
-        recall = counts.score('recall')
+        recall = goal.recall(counts)
         value = value if goal.name == 'cost' else goal.value(counts)
     return _pick(goal, at, value, recall, pair.precision)
 
@@ -139,7 +142,7 @@ class _Task:
 
     def own(self, pair: Checked, j: int) -> float:
         counts = _sort_counts(*_known_column(pair, j))
-        value, recall = self.goal.value(counts, j), counts.score('recall')
+        value, recall = self.goal.value(counts, j), self.goal.recall(counts)
         return _pick(self.goal, counts.thresh, value, recall, pair.precision)
 
     def fit(self, pair: Checked) -> dict:

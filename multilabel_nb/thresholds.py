@@ -49,7 +49,7 @@ class ConfusionCounts(NamedTuple):
 
     def score(
         self,
-        name: str,  # 'accuracy', 'precision', 'recall', 'specificity', 'f1', 'f0.5', …
+        name: str,  # 'accuracy', 'precision', 'recall', 'specificity', 'f1' (any beta)
     ) -> Any:  # from 0 to 1; 0 where there is nothing to divide by
         "A score of these counts."
         if name == 'accuracy':
@@ -162,7 +162,8 @@ def _sort_counts(probs: np.ndarray, targs: np.ndarray) -> ConfusionCounts:
     n_neg = len(key) - n_pos
     if thresh[0] > 0:  # below the least probability everything is on
         firsts = (0, thresh), (n_pos, tp), (n_neg, fp)
-        thresh, tp, fp = (np.insert(x, 0, first) for first, x in firsts)
+        firsts = ((np.array([first], x.dtype), x) for first, x in firsts)
+        thresh, tp, fp = map(np.concatenate, firsts)
     return ConfusionCounts(thresh, tp, fp, n_pos, n_neg)
 
 # %% ../nbs/07_thresholds.ipynb #7731d122
