@@ -16,7 +16,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from .datasets import PILImageRGB  # before any other part of fastai: it silences a warning of fastai's import
-from .training import load_body
+from .backbones import load_backbone
 
 # isort: split
 from fastai.data.block import DataBlock
@@ -136,7 +136,7 @@ class PlaceBody(nn.Module):
 
     def __init__(self):
         super().__init__()
-        net = load_body()
+        net = load_backbone()
         self.stages = nn.Sequential(net.conv_stem, net.bn1, *net.blocks[:5])
         self.requires_grad_(False)
         self.train(False)

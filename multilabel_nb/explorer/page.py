@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..checks import check_pair, check_thresh, check_vocab
-from ..sources import write_atomically
+from ..files import write_atomically
 from ..thresholds import _sweep
 
 # %% ../../nbs/library/explorer.ipynb #fa1a9aa5
@@ -52,7 +52,7 @@ def _thumbnail(
 ) -> str:  # small, as a `data:` address
     from PIL import Image
 
-    from multilabel_nb.sources import open_rgb
+    from multilabel_nb.images import open_rgb
 
     img = open_rgb(Image.fromarray(image) if isinstance(image, np.ndarray) else image)
     img.thumbnail((96, 96))
