@@ -42,7 +42,7 @@ def _sync_folder(folder: Path) -> None:
         finally:
             os.close(fd)
 
-
+# %% ../nbs/library/files.ipynb #d794ed96
 def write_atomically(
     path: str | Path,  # file to write; an old one is replaced
     data: bytes,  # what it shall hold

@@ -129,7 +129,7 @@ def open_rgb(
         )
     if isinstance(image, np.ndarray):
         image = _from_array(image)
-    name = getattr(image, 'filename', '') or getattr(image, 'name', '')
+    name = getattr(image, 'name', '') or getattr(image, 'filename', '')
     what = image if isinstance(image, (str, os.PathLike)) else f'{kind} {name}'.strip()
     try:
         if isinstance(image, Image.Image):

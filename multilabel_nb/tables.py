@@ -158,7 +158,6 @@ def build_vocab(
 
     Example
     -------
-    >>> train, valid = random_split(len(df))
     >>> build_vocab(df, train)[:2]
     ['agriculture', 'artisinal_mine']
     """

@@ -123,7 +123,7 @@ _PAINTED = {  # comes in any colour
     'train',
 }
 
-
+# %% ../../nbs/library/standin_pascal.ipynb #6988c70a
 def _lengths(
     rng: np.random.Generator,  # source of chance
     n: int,  # things in the scene

@@ -95,7 +95,7 @@ WALLS = (
 )
 _FLOORS = ((134, 100, 70), (160, 140, 120), (110, 106, 104), (180, 164, 140))
 
-
+# %% ../../nbs/library/standin_pictograms.ipynb #db902670
 def backdrop(
     rng: np.random.Generator,  # source of chance
     width: int,  # at most 256 pixels
@@ -163,7 +163,7 @@ def _seen(masks: list, corners: list, width: int, height: int) -> np.ndarray:
     scene = owner[SIDE : SIDE + height, SIDE : SIDE + width]
     return np.bincount(scene.ravel() + 1, minlength=len(masks) + 1)[1:]
 
-
+# %% ../../nbs/library/standin_pictograms.ipynb #84ef5e3b
 def arrange(
     rng: np.random.Generator,  # source of chance
     sprites: list[Image.Image],  # RGBA, in the order in which they will be pasted
