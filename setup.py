@@ -25,6 +25,7 @@ setup(
     url=cfg['git_url'],
     keywords=cfg['keywords'],
     packages=find_packages(include=[f'{cfg["lib_path"]}*']),
+    package_data={'': ['*.pyi', 'py.typed', '*.css', '*.js']},
     python_requires=f'>={cfg["min_python"]}',
     install_requires=cfg['requirements'].split(),
     extras_require=extras,

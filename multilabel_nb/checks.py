@@ -35,7 +35,9 @@ def _numbers(x: Any, name: str) -> np.ndarray:
 
 
 def _precision(x: Any) -> str:
-    kind = str(getattr(x, 'dtype', '')).rpartition('.')[2]
+    kinds = np.atleast_1d(getattr(x, 'dtypes', getattr(x, 'dtype', None)))
+    names = {str(kind).rpartition('.')[2].lower() for kind in kinds}
+    kind = names.pop() if len(names) == 1 else ''
     return kind if kind in ('float16', 'bfloat16', 'float32') else 'float64'
 
 # %% ../nbs/library/checks.ipynb #9dbcf33d
@@ -95,7 +97,8 @@ def _table(x: Any, vocab: Any, name: str) -> tuple[np.ndarray, list[str] | None]
     # the table in the order of vocab, or of its own columns where vocab is None
     array, names = _numbers(x, name), _columns_of(x)
     if array.ndim != 2 or not array.size:
-        hint = ' (class numbers? one-hot encode them first)' if array.ndim == 1 else ''
+        numbers = array.ndim == 1 and name != 'probs'
+        hint = ' (class numbers? one-hot encode them first)' if numbers else ''
         least = 'with at least one row and one label'
         raise ValueError(f'{name} must be (N, C) {least}, got {array.shape}{hint}')
     if vocab is None:
@@ -276,7 +279,8 @@ def _by_label(
         ]
     array = _numbers(values, name)
     n_labels = len(vocab) if isinstance(vocab, list) else vocab
-    if array.ndim > 1 or (n_labels and array.shape not in ((), (n_labels,))):
+    some = n_labels or array.size
+    if array.ndim > 1 or not some or array.shape not in ((), (some,)):
         counts = f'{n_labels or "C"}, one per label'
         raise ValueError(
             f'{name} must be one number or {counts}, got shape {array.shape}'
