@@ -65,9 +65,9 @@ def field(name, value):
     return damage
 
 
-def in_files(name, **entry):
+def in_files(file, /, **entry):
     "A damage: config.json says this of a file."
-    return field('files', lambda files: files | {name: {**files.get(name, {}), **entry}})
+    return field('files', lambda files: files | {file: {**files.get(file, {}), **entry}})
 
 
 def relabelled(vocab):
