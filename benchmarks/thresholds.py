@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from multilabel_nb.files import write_atomically
 from multilabel_nb.choosing import tune_thresholds
+from multilabel_nb.files import write_atomically
 from multilabel_nb.streaming import StreamingSweep
 from multilabel_nb.thresholds import count_above, sweep_thresholds
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
 from .checks import Checked, check_pair, check_vocab
 from .thresholds import ConfusionCounts, _check_average, _sweep_table
 

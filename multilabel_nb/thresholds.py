@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+
 from multilabel_nb.checks import (
     Checked,
     _columns_of,

@@ -9,9 +9,9 @@ import torch
 
 import multilabel_nb
 from multilabel_nb.reading import read_labels
+from multilabel_nb.sources import data_name, planet_sample
 from multilabel_nb.splits import random_split
 from multilabel_nb.tables import build_vocab, drop_rare_labels
-from multilabel_nb.sources import data_name, planet_sample
 
 MODULES = [module.name for module in pkgutil.iter_modules(multilabel_nb.__path__) if not module.name.startswith('_')]
 

@@ -116,11 +116,11 @@ def _cross_fitted(answer, probs, targs, fold, choose, hint):
 
     def watched(p, t):
         asked.append(sorted(as_lists(p)))
-        return tune_thresholds(np.asarray(p), np.asarray(t))
+        return choose(np.asarray(p), np.asarray(t))
 
     got = call_answer(answer, probs, targs, fold, watched, shown=shown, hint=hint)
     _expect_other_folds(shown, asked, probs, targs, fold)
-    thresh = np.array([tune_thresholds(probs[fold != k], targs[fold != k]) for k in fold])
+    thresh = np.array([choose(probs[fold != k], targs[fold != k]) for k in fold])
     want = scores_at((probs > thresh).astype(float)[:, None], targs[:, None])['f1']
     expect(
         same_result(got, want),
