@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from .choosing import _logit, _sigmoid
 
 from .checks import check_pair, check_probs, check_weights
+from .choosing import _logit, _sigmoid
 
 # %% ../nbs/library/calibration.ipynb #f0c47412
 def calibration_curve(

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from .decisions import Thresholds, apply_label_rules
 
 from multilabel_nb.checks import (
     Checked,
@@ -22,6 +21,7 @@ from multilabel_nb.checks import (
     check_thresh,
     check_weights,
 )
+from .decisions import Thresholds, apply_label_rules
 from multilabel_nb.thresholds import (
     ConfusionCounts,
     _average,
@@ -41,16 +41,14 @@ class _Goal:
     min_recall: float | None
 
     def __post_init__(self):
-        names = ('accuracy', 'precision', 'recall', 'specificity', 'cost', 'count')
-        f_score = re.fullmatch(r'f\d+(\.\d+)?', self.name)
-        if self.name not in names and not (
-            f_score and self.beta > 0 and self.name == f'f{self.beta:g}'
-        ):
-            known = f"{', '.join(names)}, or 'f1', 'f2', 'f0.5', …"
+        names = 'accuracy|precision|recall|specificity|cost|count'
+        if not re.fullmatch(rf'{names}|f(?!0$)(0|[1-9]\d*)(\.\d*[1-9])?', self.name):
+            known = names.replace('|', ', ') + ', f1, f2, f0.5, …'
             raise ValueError(f'goal must be one of {known}; got {self.name!r}')
         if self.average not in ('micro', 'macro'):
-            told = f'got {self.average!r}'
-            raise ValueError(f"average must be 'micro' or 'macro', {told}")
+            raise ValueError(
+                f"average must be 'micro' or 'macro', not {self.average!r}"
+            )
         if not 0 <= (self.min_recall or 0) <= 1:
             raise ValueError(f'min_recall must lie in [0, 1], got {self.min_recall}')
 
@@ -71,19 +69,22 @@ class _Goal:
             return np.abs(counts.fp - counts.fn) / n
         return counts.score(self.name)
 
+    def recall(self, counts: ConfusionCounts) -> Any:
+        return 0 if self.min_recall is None else counts.score('recall')
+
 # %% ../nbs/library/choosing.ipynb #4c565b7e
 def _pick(
     goal: _Goal, thresh: np.ndarray, value: Any, recall: Any, precision: str
 ) -> float:
-    value = goal.sign * value
-    if goal.min_recall is not None:
-        enough = recall >= min(goal.min_recall, recall.max()) - 1e-12
-        value = np.where(enough, value, -np.inf)
-    best = np.flatnonzero(value >= value.max() - 1e-12)
-    apart = np.diff(best) > 1
+    enough = np.max(recall) if goal.min_recall is None else goal.min_recall
+    enough = recall >= min(enough, np.max(recall)) - 1e-12
+    value = np.where(enough, goal.sign * value, -np.inf)
+    best = value >= value.max() - 1e-12
+    ends = np.diff(
+        np.concatenate([[0], best, [0]])
+    )  # 1 where a stretch begins, -1 after
     edges = np.append(thresh, thresh.dtype.type(1))
-    low = edges[best[np.append(True, apart)]]
-    high = edges[best[np.append(apart, True)] + 1]
+    low, high = edges[ends == 1], edges[ends == -1]
     widest = (high - low).argmax()
     low, high = low[widest], high[widest]
     middle = check_thresh(float(low + (high - low) / 2), precision=precision)
@@ -103,18 +104,18 @@ def _shared(goal: _Goal, pair: Checked, free: np.ndarray) -> float:
     if not free.any():
         return 0.5
     at = _candidates(pair.probs if free.all() else pair.probs[:, free])
-    value, recall, total = 0, 0, 0
+    value, recall, total = 0, 0, [np.int64(0)] * 4
     for j, is_free in enumerate(free):
         every = _sort_counts(*_known_column(pair, j))
         counts = every.at(at if is_free else np.full_like(at, 0.5))
-        four = (np.broadcast_to(x, at.shape) for x in counts[1:])
-        total = total + np.array(list(four), np.int64)
+        if goal.average == 'micro':
+            total = [a + b for a, b in zip(total, counts[1:], strict=True)]
         if goal.average == 'macro' or goal.name == 'cost':
             value = value + goal.value(counts, j)
-            recall = recall + counts.score('recall') / len(free)
+            recall = recall + goal.recall(counts) / len(free)
     if goal.average == 'micro':
         counts = ConfusionCounts(at, *total)
-        recall = counts.score('recall')
+        recall = goal.recall(counts)
         value = value if goal.name == 'cost' else goal.value(counts)
     return _pick(goal, at, value, recall, pair.precision)
 
@@ -139,7 +140,7 @@ class _Task:
 
     def own(self, pair: Checked, j: int) -> float:
         counts = _sort_counts(*_known_column(pair, j))
-        value, recall = self.goal.value(counts, j), counts.score('recall')
+        value, recall = self.goal.value(counts, j), self.goal.recall(counts)
         return _pick(self.goal, counts.thresh, value, recall, pair.precision)
 
     def fit(self, pair: Checked) -> dict:
@@ -190,18 +191,16 @@ def _report(goal: _Goal, on: np.ndarray, pair: Checked) -> tuple[dict, np.ndarra
     return scores, by_label
 
 # %% ../nbs/library/choosing.ipynb #fd3a626a
-def _told(tuned: Any) -> str:
+def _told(how: dict, tuned: Any) -> str:
+    few = tuned.labels.get('fallback', tuned.labels.support < 0)
+    few = ', '.join(f'{x} ({n})' for x, n in tuned.labels.support[few].items())
     told = f'{tuned.cross_fitted:.3f} cross-fitted, {tuned.tuned_on:.3f} where tuned'
-    goal, average = tuned.settings['goal'], tuned.settings['average']
-    text = f'{goal}, {average}: {told} (optimism {tuned.optimism:.3f})'
-    if 'fallback' not in tuned.labels:
-        return text
-    few = tuned.labels[tuned.labels.fallback].support.items()
-    named = ', '.join(f'{label} ({n})' for label, n in few) or 'no label'
-    told = f'fewer than {tuned.settings["min_positives"]} positives'
-    return f'{text}\n{told}, so the shared threshold: {named}'
+    told = f'{how["goal"]}, {how["average"]}: {told} (optimism {tuned.optimism:.3f})'
+    return told + (
+        f'\ntoo few positives, so the shared threshold: {few}' if few else ''
+    )
 
-# %% ../nbs/library/choosing.ipynb #6a6f3a07
+# %% ../nbs/library/choosing.ipynb #8efc76f4
 @dataclass(frozen=True)
 class TunedThresholds:
     "Thresholds, what they scored where they were tuned, and what they score elsewhere."
@@ -234,8 +233,8 @@ class TunedThresholds:
     def stored(self) -> Thresholds:  # with vocabulary, rules and cross-fitted scores
         "The form that can be saved."
         scores = self.scores.loc['cross-fitted'].astype(float).to_dict()
-        thresh, names = self.labels.thresh.tolist(), self.labels.index.tolist()
         record = {'settings': self.settings, 'scores': scores}
+        names, thresh = self.labels.index.tolist(), self.labels.thresh
         return Thresholds(names, thresh, **self.rules, **record)
 
     def above(
@@ -246,7 +245,7 @@ class TunedThresholds:
         return self.stored().above(probs)
 
     def __str__(self) -> str:
-        return _told(self)
+        return _told(self.settings, self)
 
 # %% ../nbs/library/choosing.ipynb #85a541a8
 def _tuned(

@@ -13,8 +13,8 @@ from pathlib import Path
 from PIL import Image
 
 from .checks import check_vocab
+from .images import open_rgb
 from .reading import check_positions
-from .sources import open_rgb
 from .tables import image_files, image_path, one_hot
 
 with warnings.catch_warnings():
@@ -37,9 +37,7 @@ with warnings.catch_warnings():
 # %% ../nbs/02_datasets.ipynb #7eeff039
 def row_labels(
     row,  # one row of a table of `read_labels`
-) -> (
-    list
-):  # its labels; not `list[str]`: fastai casts to what a getter is annotated with
+) -> list:  # its labels; fastai casts to what is said here, and cannot to `list[str]`
     """The labels of a table row.
 
     Example

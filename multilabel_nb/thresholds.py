@@ -7,6 +7,7 @@ __all__ = ['ConfusionCounts', 'scores_at', 'confusion_at_thresholds', 'sweep_thr
 
 # %% ../nbs/07_thresholds.ipynb #209dfd7a
 from collections.abc import Iterator, Sequence
+from functools import partial
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -22,6 +23,19 @@ from multilabel_nb.checks import (
 )
 
 # %% ../nbs/07_thresholds.ipynb #1569acaf
+_PARTS = {
+    'accuracy': lambda c: (c.tp + c.tn, c.n_pos + c.n_neg),
+    'precision': lambda c: (c.tp, c.tp + c.fp),
+    'recall': lambda c: (c.tp, c.n_pos),
+    'specificity': lambda c: (c.tn, c.n_neg),
+}
+
+
+def _f_parts(name: str, c: Any) -> tuple:  # van Rijsbergen's F-measure
+    beta2 = float(name[1:]) ** 2
+    return (1 + beta2) * c.tp, c.tp + c.fp + beta2 * c.n_pos
+
+# %% ../nbs/07_thresholds.ipynb #f1efa793
 class ConfusionCounts(NamedTuple):
     """True and false positives, at one threshold or at many, and what they score.
 
@@ -49,21 +63,10 @@ class ConfusionCounts(NamedTuple):
 
     def score(
         self,
-        name: str,  # 'accuracy', 'precision', 'recall', 'specificity', 'f1', 'f0.5', …
+        name: str,  # 'accuracy', 'precision', 'recall', 'specificity', 'f1' (any beta)
     ) -> Any:  # from 0 to 1; 0 where there is nothing to divide by
         "A score of these counts."
-        if name == 'accuracy':
-            part, whole = self.tp + self.tn, self.n_pos + self.n_neg
-        elif name == 'precision':
-            part, whole = self.tp, self.tp + self.fp
-        elif name == 'recall':
-            part, whole = self.tp, self.n_pos
-        elif name == 'specificity':
-            part, whole = self.tn, self.n_neg
-        else:  # van Rijsbergen's F-measure
-            beta2 = float(name[1:]) ** 2
-            part = (1 + beta2) * self.tp
-            whole = self.tp + self.fp + beta2 * self.n_pos
+        part, whole = _PARTS.get(name, partial(_f_parts, name))(self)
         return part / np.maximum(whole, 1)
 
     def at(
@@ -162,7 +165,8 @@ def _sort_counts(probs: np.ndarray, targs: np.ndarray) -> ConfusionCounts:
     n_neg = len(key) - n_pos
     if thresh[0] > 0:  # below the least probability everything is on
         firsts = (0, thresh), (n_pos, tp), (n_neg, fp)
-        thresh, tp, fp = (np.insert(x, 0, first) for first, x in firsts)
+        firsts = ((np.array([first], x.dtype), x) for first, x in firsts)
+        thresh, tp, fp = map(np.concatenate, firsts)
     return ConfusionCounts(thresh, tp, fp, n_pos, n_neg)
 
 # %% ../nbs/07_thresholds.ipynb #7731d122
@@ -295,20 +299,17 @@ def baselines(
     >>> baselines([[1, 0], [1, 1]], [[1, 0], [1, 0], [0, 1]]).accuracy.tolist()
     [0.25, 0.75, 0.75]
     """
-    names = (_columns_of(x) for x in (targs, train_targs))
-    vocab = vocab or next((x for x in names if x), None)
+    vocab = vocab or _columns_of(targs) or _columns_of(train_targs)
     targs, known = check_targs(targs, vocab, ignore_nan)
     train, seen = check_targs(train_targs, vocab, ignore_nan, 'train_targs')
     if train.shape[1] != targs.shape[1]:
-        told = f'{train.shape[1]} labels for {targs.shape[1]} in targs'
-        raise ValueError(f'train_targs have {told}')
-    constant = {'all-negative': False, 'all-positive': True}
-    constant['constant'] = train.sum(0) > seen.sum(0) / 2
-    scores = {}
-    for name, on in constant.items():
-        counts = _count_decisions(np.broadcast_to(on, targs.shape), targs, known)
-        scores[name] = _average(counts, average, 1)
-    return pd.DataFrame(scores).T
+        raise ValueError(
+            f'train_targs have {train.shape[1]} labels, not {targs.shape[1]}'
+        )
+    often = train.sum(0) > seen.sum(0) / 2
+    kinds = {'all-negative': False, 'all-positive': True, 'constant': often}
+    counts = {name: _count_decisions(on, targs, known) for name, on in kinds.items()}
+    return pd.DataFrame({name: _average(c, average, 1) for name, c in counts.items()}).T
 
 # %% ../nbs/07_thresholds.ipynb #a041ce98
 def plot_sweep(

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from .choosing import _report, _rows, tune_thresholds
-from .decisions import apply_label_rules
 
 from .checks import check_pair
+from .choosing import _report, _rows, tune_thresholds
+from .decisions import apply_label_rules
 from .thresholds import _sweep
 
 # %% ../nbs/library/uncertainty.ipynb #17dbfd4d

@@ -13,6 +13,7 @@ import lessons
 import nbformat
 import pytest
 from checked_cells import is_exported
+from rooms import ROOMS
 
 import multilabel_nb
 
@@ -21,33 +22,6 @@ PACKAGE = ROOT / 'multilabel_nb'
 LIBRARY = {file: file.relative_to(PACKAGE).with_suffix('').as_posix().replace('/', '.') for file in lessons.exported(ROOT)}
 MODULES = {name: file for file, name in LIBRARY.items() if name != '_modidx'}
 
-# From the ground up: a room imports only from rooms above it here, and at its top only these packages.
-ROOMS = {
-    'checks': 'numpy',
-    'files': '',
-    'images': 'numpy PIL',
-    'standins.*': 'numpy PIL tqdm',
-    'sources': 'tqdm',
-    'tables': 'numpy pandas',
-    'splits': 'numpy pandas',
-    'datasets': 'fastai torch numpy pandas PIL',
-    'datablock': 'fastai numpy pandas',
-    'losses': 'torch',
-    'metrics': 'torch numpy pandas',
-    'backbones': 'torch',
-    'heads': 'torch',
-    'training': 'fastai timm torch numpy pandas tqdm',
-    'thresholds': 'numpy pandas',
-    'calibration': 'numpy pandas',
-    'uncertainty': 'numpy pandas',
-    'explorer.*': 'numpy pandas',
-    'inference': 'numpy PIL',
-    'bundle': 'numpy PIL',
-    'predictor': 'numpy PIL',
-    'command': 'numpy PIL',
-    'regression': 'fastai torch numpy pandas tqdm',
-    'exercises.*': '*',
-}
 FLOORS = list(ROOMS)
 
 

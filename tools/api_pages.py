@@ -159,6 +159,12 @@ def read_function(node, said, kind='function'):
     return Name(node.name, kind, ast.get_docstring(node) or '', node.lineno, node.end_lineno, signature, params=parameters(node, said))
 
 
+def given_names(statement):
+    "The names that a statement gives a value."
+    targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target] if isinstance(statement, ast.AnnAssign) else []
+    return [n.id for target in targets for n in ast.walk(target) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+
+
 BUILT = re.compile(r'(?:\.\./)+\w+/(\S+\.ipynb)')  # a notebook, seen from a module
 
 
@@ -173,8 +179,7 @@ def read_module(file, package, folder):
     source = file.read_text(encoding='utf-8')
     tree, said = ast.parse(source), comments(source)
     defs = {s.name: s for s in tree.body if isinstance(s, DEFS)}
-    given = [(s.targets[0] if isinstance(s, ast.Assign) else s.target, s) for s in tree.body if isinstance(s, ast.Assign | ast.AnnAssign)]
-    constants = {target.id: s for target, s in given if isinstance(target, ast.Name)}
+    constants = {name: s for s in tree.body for name in given_names(s)}
     names = []
     for name in ast.literal_eval(unparsed(constants['__all__'].value)):
         if name in defs:
@@ -184,7 +189,8 @@ def read_module(file, package, folder):
             at = constants[name]
             value = unparsed(at.value)
             says = said.on(at.lineno, at.lineno)
-            names.append(Name(name, 'data', says, at.lineno, at.end_lineno, value=value if len(value) < 120 else ''))
+            shown = value if len(value) < 120 and len(given_names(at)) == 1 else ''
+            names.append(Name(name, 'data', says, at.lineno, at.end_lineno, value=shown))
         else:
             raise SystemExit(f'{file.name}: `{name}` is exported, but neither defined nor given a value there')
     notebook = BUILT.search(source, source.index('File to edit: '))[1]

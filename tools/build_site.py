@@ -27,17 +27,12 @@ from execnb.nbio import read_nb
 from lessons import ROOT, config, exported, notebook_files
 from nbdev.process import NBProcessor
 from nbdev.processors import hide_, hide_line, strip_ansi, strip_hidden_metadata
+from rooms import ROOMS
 
 FOLDED = 30  # a cell with more lines than this is folded, and one of nothing but imports with more than a third of them
 TO_LINTERS = re.compile(r'  # (noqa: \w+|fmt: skip)$|(?<=  # )noqa: \w+  ', re.M)  # words for another reader; a reason behind them stays
 FENCED = re.compile(r'(```.*?```|\$\$.*?\$\$)', re.S)
 HOME = 'index.ipynb'
-# The rooms of the library from the ground up, the order in which the site lists them.
-ROOMS = [
-    *('checks', 'files', 'images', 'standins', 'sources', 'tables', 'splits', 'datasets', 'datablock', 'losses', 'metrics'),
-    *('backbones', 'heads', 'training', 'thresholds', 'calibration', 'uncertainty', 'explorer', 'inference', 'bundle'),
-    *('predictor', 'command', 'regression', 'explain', 'doubt', 'scale', 'exercises'),
-]
 
 
 class Broken(SystemExit):
@@ -49,14 +44,15 @@ class Broken(SystemExit):
 
 def room(name):
     "Where a module stands among the rooms, by its name without the package; one in no room comes last."
+    order = [room.removesuffix('.*') for room in ROOMS]
     first = name.partition('.')[0]
-    return ROOMS.index(first) if first in ROOMS else len(ROOMS), name
+    return order.index(first) if first in order else len(order), name
 
 
 def exports_to(file):
     "The module that a notebook writes, or adds to; nothing if it writes none."
     cells = [c.source for c in nbformat.read(file, as_version=4).cells if c.cell_type == 'code']
-    return next((m[1] for source in cells if (m := re.match(r'#\|\s*(?:default_exp|exports?)\s+(\S+)', source))), '')
+    return next((m[1] for source in cells if (m := re.match(r'#\|\s*(?:default_exp|exports?)[ \t]+(\S+)', source))), '')
 
 
 def notebooks(root, cfg):
@@ -227,7 +223,7 @@ def public_names(source):
     "The public names that a cell defines."
     body = checked_cells.parse(source).body
     defined = [n.name for n in body if isinstance(n, api_pages.DEFS)]
-    defined += [t.id for n in body if isinstance(n, ast.Assign | ast.AnnAssign) for t in ast.walk(n) if isinstance(t, ast.Name)]
+    defined += [name for n in body for name in api_pages.given_names(n)]
     return [name for name in dict.fromkeys(defined) if not name.startswith('_')]
 
 

@@ -23,7 +23,7 @@ def _(answer):
     import numpy as np
     from PIL import Image
 
-    from multilabel_nb.sources import open_rgb
+    from multilabel_nb.images import open_rgb
 
     def case(values, hint):
         values = np.array([values], dtype=np.uint16)

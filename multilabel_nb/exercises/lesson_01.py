@@ -6,12 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/library/exercises_01.ipynb #ex010002
-from multilabel_nb.exercises.core import (
-    call_answer,
-    exercise,
-    expect,
-    try_case,
-)
+from .core import call_answer, exercise, expect, try_case
 
 # %% ../../nbs/library/exercises_01.ipynb #ex010005
 _TEXTS = [  # texts, the right count, and what to look at if another comes out
@@ -56,7 +51,7 @@ def _(answer):
     import numpy as np
     import pandas as pd
 
-    from multilabel_nb.explore import cooccurrence, one_hot
+    from multilabel_nb.tables import cooccurrence, one_hot
 
     def case(labels, vocab, hint):
         together = cooccurrence(pd.DataFrame({'labels': labels}), vocab).to_numpy()
@@ -95,11 +90,11 @@ def _(answer):
     "On one side only."
     import pandas as pd
 
-    from multilabel_nb.explore import split_health
+    from multilabel_nb.splits import check_split
 
     def case(labels, index, splits, hint):
         df = pd.DataFrame({'labels': labels}, index=index)
-        table = split_health(df, splits).table
+        table = check_split(df, splits).table
         want = sorted(table.index[(table[['train', 'valid']] == 0).any(axis=1)])
         shown = f'labels {labels} with index {index}, splits {splits}'
         try_case(answer, (df, splits), want, hint, shown=shown)

@@ -82,7 +82,7 @@ def _(answer):
     "Another vocabulary."
     import torch
 
-    from multilabel_nb.explore import one_hot
+    from multilabel_nb.tables import one_hot
 
     def case(new, hint, old='abc', rows=(['a'], ['b'], ['a', 'c'], [])):
         targs = torch.from_numpy(one_hot(list(rows), list(old)))

@@ -49,7 +49,7 @@ def _(answer):
     "The best of all thresholds."
     import numpy as np
 
-    from multilabel_nb.thresholds import sweep
+    from multilabel_nb.thresholds import sweep_thresholds
 
     probs, targs = np.array([0.9, 0.8, 0.3, 0.2]), np.array([1, 1, 0, 0])
     hint = (
@@ -63,7 +63,7 @@ def _(answer):
         )
     for *case, why in [(probs, targs, hint), *_SEARCHES]:
         probs, targs = map(np.array, case)
-        want = sweep(probs[:, None], targs[:, None]).f1.idxmax()
+        want = sweep_thresholds(probs[:, None], targs[:, None]).f1.idxmax()
         try_case(answer, (probs, targs), want, why, atol=1e-9)
 
 # %% ../../nbs/library/exercises_07.ipynb #ex07000d
@@ -158,7 +158,7 @@ def _(answer):
     "The cheaper answer."
     import numpy as np
 
-    from multilabel_nb.thresholds import cost_threshold
+    from multilabel_nb.calibration import cost_threshold
 
     def case(probs, miss, false_alarm, hint):
         costs = [x if isinstance(x, int) else np.array(x) for x in (miss, false_alarm)]

@@ -67,8 +67,8 @@ _OF_PICTURES = [  # what to look at if the answer is wrong on each of the pictur
 # %% ../../nbs/library/exercises_08.ipynb #ex080007
 def _prepared(answer, what, data, size, mean, std, hint):
     "One file, made ready for a network."
+    from multilabel_nb.images import open_rgb
     from multilabel_nb.inference import preprocess
-    from multilabel_nb.sources import open_rgb
 
     shown = f'{what}, {size}, {mean}, {std}'
     got = call_answer(answer, data, size, mean, std, shown=shown)
@@ -110,11 +110,11 @@ def _(answer):
     "From probabilities to names."
     import numpy as np
 
-    from multilabel_nb.inference import decode
+    from multilabel_nb.inference import decide
 
     def case(probs, thresh, group, hint):
         vocab, probs = ['clear', 'cloudy', 'haze', 'road', 'water'], np.array(probs)
-        (want,) = decode(probs[None], vocab, thresh, [group] if group else [])
+        (want,) = decide(probs[None], vocab, thresh, [group] if group else [])
         try_case(answer, (probs, vocab, thresh, group), want, hint)
 
     sunny, weather = [0.9, 0.1, 0.2, 0.6, 0.3], ['haze', 'clear', 'cloudy']

@@ -32,7 +32,11 @@ def chance(
     return np.random.default_rng([*seed, *what.encode()])
 
 # %% ../../nbs/library/standin_drawing.ipynb #93535f08
-def uniform(rng: np.random.Generator, low: float, high: float) -> float:
+def uniform(
+    rng: np.random.Generator,  # source of chance
+    low: float,  # smallest number
+    high: float,  # largest number
+) -> float:  # one between
     """A number between `low` and `high`.
 
     Example
@@ -43,7 +47,10 @@ def uniform(rng: np.random.Generator, low: float, high: float) -> float:
     return low + (high - low) * rng.random()
 
 # %% ../../nbs/library/standin_drawing.ipynb #659f8f7d
-def any_of(rng: np.random.Generator, options: tuple) -> object:
+def any_of(
+    rng: np.random.Generator,  # source of chance
+    options: tuple,  # what to choose from
+) -> object:  # one of them
     """One of `options`.
 
     Example
@@ -90,7 +97,9 @@ def noise(
     return total
 
 # %% ../../nbs/library/standin_drawing.ipynb #a25994fd
-def soft(x: np.ndarray) -> np.ndarray:
+def soft(
+    x: np.ndarray,  # any numbers
+) -> np.ndarray:  # the same, none below 0 or above 1
     """Cut to 0..1.
 
     Example
@@ -135,7 +144,11 @@ def paint(
         band += mask * (value * texture - band)
 
 # %% ../../nbs/library/standin_drawing.ipynb #25937bfd
-def blend(a: tuple, b: tuple, mix: np.ndarray) -> tuple:
+def blend(
+    a: tuple,  # red, green, blue
+    b: tuple,  # likewise
+    mix: np.ndarray | float,  # (256, 256), 0 to 1
+) -> tuple:  # three bands, as `paint` takes them
     """Colours from `a` (where `mix` is 0) to `b` (1).
 
     Example
@@ -146,8 +159,10 @@ def blend(a: tuple, b: tuple, mix: np.ndarray) -> tuple:
     return tuple(x + (y - x) * mix for x, y in zip(a, b, strict=True))
 
 # %% ../../nbs/library/standin_drawing.ipynb #52b1c75d
-def direction(rng: np.random.Generator) -> np.ndarray:
-    """A unit vector, (2,).
+def direction(
+    rng: np.random.Generator,  # source of chance
+) -> np.ndarray:  # (2,)
+    """A unit vector.
 
     Example
     -------
@@ -160,7 +175,9 @@ def direction(rng: np.random.Generator) -> np.ndarray:
             return np.array([x, y]) / np.sqrt(x * x + y * y)
 
 # %% ../../nbs/library/standin_drawing.ipynb #702ccdff
-def across(along: np.ndarray) -> np.ndarray:
+def across(
+    along: np.ndarray,  # (2,) a direction
+) -> np.ndarray:  # (2,)
     """The direction at a right angle.
 
     Example
@@ -171,8 +188,11 @@ def across(along: np.ndarray) -> np.ndarray:
     return np.array([-along[1], along[0]])
 
 # %% ../../nbs/library/standin_drawing.ipynb #e77ad41f
-def distance(centre: np.ndarray, along: np.ndarray) -> np.ndarray:
-    """How far each pixel lies from `centre` in the direction `along`, (256, 256).
+def distance(
+    centre: np.ndarray,  # (2,) a point
+    along: np.ndarray,  # (2,) a direction
+) -> np.ndarray:  # (256, 256) pixels, below 0 behind the point
+    """How far each pixel lies from `centre` in the direction `along`.
 
     Example
     -------
@@ -183,8 +203,11 @@ def distance(centre: np.ndarray, along: np.ndarray) -> np.ndarray:
     return x * np.float32(along[0]) + y * np.float32(along[1])
 
 # %% ../../nbs/library/standin_drawing.ipynb #f3a2d077
-def spot(rng: np.random.Generator, margin: float = 30) -> np.ndarray:
-    """A point of the sheet, (2,), not too near its edge.
+def spot(
+    rng: np.random.Generator,  # source of chance
+    margin: float = 30,  # pixels it keeps from the edge
+) -> np.ndarray:  # (2,)
+    """A point of the sheet, not too near its edge.
 
     Example
     -------

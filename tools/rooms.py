@@ -1,0 +1,33 @@
+"""The rooms of the library: the order of its reference, and what a test lets each import."""
+
+# From the ground up: a room imports only from rooms above it here, and at its top only these packages.
+ROOMS = {
+    'checks': 'numpy',
+    'files': '',
+    'images': 'numpy PIL',
+    'standins.*': 'numpy PIL tqdm',
+    'sources': 'tqdm',
+    'reading': 'numpy pandas',
+    'tables': 'numpy pandas',
+    'splits': 'numpy pandas',
+    'datasets': 'fastai torch numpy pandas PIL',
+    'datablock': 'fastai numpy pandas',
+    'losses': 'torch',
+    'metrics': 'torch numpy pandas',
+    'backbones': 'torch',
+    'heads': 'torch',
+    'training': 'fastai timm torch numpy pandas tqdm',
+    'thresholds': 'numpy pandas',
+    'streaming': 'numpy pandas',
+    'decisions': 'numpy',
+    'choosing': 'numpy pandas',
+    'calibration': 'numpy pandas',
+    'uncertainty': 'numpy pandas',
+    'explorer.*': 'numpy pandas',
+    'inference': 'numpy PIL',
+    'bundle': 'numpy PIL',
+    'predictor': 'numpy PIL',
+    'command': 'numpy PIL',
+    'regression': 'fastai torch numpy pandas tqdm',
+    'exercises.*': '*',
+}
