@@ -38,7 +38,7 @@ def _pictures(size: int) -> np.ndarray:
     # noise around eight colours, so that no network takes them for the same
     normal = np.random.default_rng(0).standard_normal
     noise, colours = normal((8, 3, size, size), 'f'), normal((8, 3, 1, 1), 'f')
-    return noise + 2 * colours
+    return np.clip(noise / 2 + colours, -2, 2)
 
 
 def _not_logits(answer: np.ndarray) -> str | None:
@@ -260,6 +260,7 @@ def save_bundle(
 
     Example
     -------
+    >>> from multilabel_nb import load_config
     >>> net = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
     >>> vocab, half = ['red', 'green', 'blue'], (0.5,) * 3
     >>> bundle = save_bundle(tmp / 'grey.zip', net, vocab, 8, half, half, onnx=False)

@@ -198,6 +198,7 @@ class Predictor(_Loaded):
 
     Example
     -------
+    >>> from multilabel_nb import save_bundle
     >>> net = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
     >>> vocab, half = ['red', 'green', 'blue'], (0.5,) * 3
     >>> bundle = save_bundle(tmp / 'colours', net, vocab, 8, half, half, onnx=False)
