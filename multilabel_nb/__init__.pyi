@@ -3,16 +3,8 @@ from .backbones import Backbone as Backbone
 from .backbones import EMBEDDED_ARCH as EMBEDDED_ARCH
 from .backbones import load_backbone as load_backbone
 from .bundle_files import BundleError as BundleError
-from .bundle_files import CONFIG as CONFIG
-from .bundle_files import FORMAT as FORMAT
-from .bundle_files import FORMAT_VERSION as FORMAT_VERSION
-from .bundle_files import ONNX as ONNX
-from .bundle_files import WEIGHTS as WEIGHTS
-from .bundle_files import check_config as check_config
-from .bundle_files import check_place as check_place
 from .bundle_files import load_config as load_config
 from .bundle_files import read_bundle as read_bundle
-from .bundle_files import write_bundle as write_bundle
 from .calibration import Calibration as Calibration
 from .calibration import calibration_curve as calibration_curve
 from .calibration import cost_threshold as cost_threshold
@@ -31,7 +23,6 @@ from .checks import check_vocab as check_vocab
 from .checks import check_weights as check_weights
 from .choosing import TunedThresholds as TunedThresholds
 from .choosing import tune_thresholds as tune_thresholds
-from .command import main as main
 from .datablock import multilabel_datablock as multilabel_datablock
 from .datasets import PILImageRGB as PILImageRGB
 from .datasets import multilabel_dataloaders as multilabel_dataloaders
@@ -39,8 +30,6 @@ from .datasets import multilabel_datasets as multilabel_datasets
 from .datasets import row_labels as row_labels
 from .decisions import Thresholds as Thresholds
 from .decisions import apply_label_rules as apply_label_rules
-from .engines import start_engine as start_engine
-from .engines import unwrap as unwrap
 from .explorer.page import ThresholdExplorer as ThresholdExplorer
 from .explorer.page import threshold_explorer as threshold_explorer
 from .files import build_folder as build_folder

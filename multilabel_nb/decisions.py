@@ -21,7 +21,7 @@ from multilabel_nb.checks import (
     check_thresh,
     check_vocab,
 )
-from .sources import write_atomically
+from .files import write_atomically
 
 # %% ../nbs/library/decisions.ipynb #b82f908c
 def apply_label_rules(

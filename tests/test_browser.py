@@ -16,7 +16,7 @@ import pytest
 from lessons import notebook_files
 from nbformat.v4 import new_code_cell, new_notebook
 
-from multilabel_nb.thresholds import threshold_explorer
+from multilabel_nb.explorer.page import threshold_explorer
 
 ROOT = Path(__file__).resolve().parents[1]
 KERNEL = {'kernelspec': {'name': 'python3', 'display_name': 'python3', 'language': 'python'}}

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..checks import check_pair, check_thresh, check_vocab
-from ..sources import write_atomically
+from ..files import write_atomically
 from ..thresholds import _sweep
 
 # %% ../../nbs/library/explorer.ipynb #fa1a9aa5
@@ -48,13 +48,11 @@ def _picture(pair: Any, row: int, name: str, vocab: list[str]) -> dict:
 
 # %% ../../nbs/library/explorer.ipynb #f5f23787
 def _thumbnail(
-    image: Any,  # a file, its bytes, a PIL image, or an array `(H, W, 3)` of bytes
+    image: Any,  # whatever `open_rgb` opens: a file, bytes, a PIL image, an array
 ) -> str:  # small, as a `data:` address
-    from PIL import Image
+    from multilabel_nb.images import open_rgb
 
-    from multilabel_nb.sources import open_rgb
-
-    img = open_rgb(Image.fromarray(image) if isinstance(image, np.ndarray) else image)
+    img = open_rgb(image)
     img.thumbnail((96, 96))
     img.save(buffer := BytesIO(), 'JPEG', quality=70)
     return f'data:image/jpeg;base64,{b64encode(buffer.getvalue()).decode()}'
