@@ -46,13 +46,15 @@ def train(folder):
     import torch
 
     from multilabel_nb.datasets import multilabel_dataloaders, multilabel_datasets
-    from multilabel_nb.explore import build_vocab, drop_rare, random_split, read_labels
+    from multilabel_nb.reading import read_labels
+    from multilabel_nb.splits import random_split
+    from multilabel_nb.tables import build_vocab, drop_rare_labels
     from multilabel_nb.bundle import save_bundle
     from multilabel_nb.sources import data_name, planet_sample
     from multilabel_nb.training import multilabel_learner, train_probe
 
     src = planet_sample()
-    df, _ = drop_rare(read_labels(src / 'labels.csv', verbose=False), min_count=10)
+    df, _ = drop_rare_labels(read_labels(src / 'labels.csv', verbose=False), min_count=10)
     splits = random_split(len(df), valid_pct=0.2, seed=SEED)
     vocab = build_vocab(df, splits[0])
     dsets = multilabel_datasets(df, src / 'train', vocab, splits)
@@ -256,7 +258,7 @@ def variants(folder, facts, n_calibration):
     import numpy as np
     import onnxruntime as ort
 
-    from multilabel_nb.explore import one_hot
+    from multilabel_nb.tables import one_hot
     from multilabel_nb.inference import preprocess
     from multilabel_nb.metrics import score_report
     from multilabel_nb.images import open_rgb

@@ -91,11 +91,8 @@ from .readers_look import inspect_table as inspect_table
 from .reading import check_positions as check_positions
 from .reading import label_lists as label_lists
 from .reading import read_labels as read_labels
-from .regression import PlaceBody as PlaceBody
-from .regression import cached_maps as cached_maps
 from .regression import head_centre as head_centre
 from .regression import img2pose as img2pose
-from .regression import place_head as place_head
 from .regression import point_errors as point_errors
 from .regression import point_report as point_report
 from .regression import pose_datablock as pose_datablock

@@ -14,7 +14,7 @@ from PIL import Image
 
 from .checks import check_vocab
 from .reading import check_positions
-from .sources import open_rgb
+from .images import open_rgb
 from .tables import image_files, image_path, one_hot
 
 with warnings.catch_warnings():

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .bundle_files import ONNX, WEIGHTS, BundleError
+from .bundle_files import BundleError, ONNX, WEIGHTS
 
 # %% ../nbs/library/engines.ipynb #cecb5a13
 def _onnx_engine(graph: bytes) -> Callable[[np.ndarray], np.ndarray]:

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from .bundle_files import ONNX, WEIGHTS, BundleError, read_bundle
+from .bundle_files import BundleError, ONNX, WEIGHTS, read_bundle
 from .checks import check_thresh
 from .engines import start_engine
 from .images import open_rgb

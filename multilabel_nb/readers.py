@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .explore import one_hot
+from .tables import one_hot
 from multilabel_nb.label_cells import (
+    LabelTableError,
     _CONTROL,
     _FORM,
     _PROBLEM,
-    LabelTableError,
     _grid,
     _label,
     _split,

@@ -214,7 +214,7 @@ def _same_pictures(
     "Find the pictures that stand on both sides, by a hash of their RGB pixels."
     from tqdm import tqdm
 
-    from multilabel_nb.sources import open_rgb
+    from multilabel_nb.images import open_rgb
 
     train, valid, seen = list(train), set(valid), {}
     rows = train + sorted(valid - set(train))

@@ -239,7 +239,7 @@ def _image_problem(
     file: Path,  # image file
 ) -> str:  # what is wrong with it; empty if nothing is
     "Read a whole image file, to its last pixel, as the pipeline will."
-    from multilabel_nb.sources import open_rgb
+    from multilabel_nb.images import open_rgb
 
     if not file.is_file():
         return 'missing'

@@ -21,7 +21,7 @@ from bundled import BAD_FILES, ENGINES, JPG, MEAN, ROOT, SCORES, SIZE, STD, THRE
 
 from multilabel_nb import bundle as bundle_room
 from multilabel_nb.bundle import save_bundle
-from multilabel_nb.bundle_files import CONFIG, ONNX, WEIGHTS, BundleError, load_config
+from multilabel_nb.bundle_files import BundleError, CONFIG, ONNX, WEIGHTS, load_config
 from multilabel_nb.images import open_rgb
 from multilabel_nb.inference import decide, preprocess
 from multilabel_nb.predictor import Predictor

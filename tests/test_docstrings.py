@@ -8,7 +8,9 @@ import pytest
 import torch
 
 import multilabel_nb
-from multilabel_nb.explore import build_vocab, drop_rare, random_split, read_labels
+from multilabel_nb.reading import read_labels
+from multilabel_nb.splits import random_split
+from multilabel_nb.tables import build_vocab, drop_rare_labels
 from multilabel_nb.sources import data_name, planet_sample
 
 MODULES = [module.name for module in pkgutil.iter_modules(multilabel_nb.__path__) if not module.name.startswith('_')]
@@ -22,7 +24,7 @@ def names(tmp_path_factory):
     train, valid = random_split(len(df))
     known = {'src': src, 'df': df, 'train': train, 'valid': valid, 'splits': (train, valid), 'vocab': build_vocab(df, train, verbose=False)}
     known |= {'torch': torch, 'tmp': tmp_path_factory.mktemp('examples')}
-    return {**known, 'drop_rare': drop_rare, 'data_name': data_name, 'planet_sample': planet_sample}
+    return {**known, 'drop_rare_labels': drop_rare_labels, 'data_name': data_name, 'planet_sample': planet_sample}
 
 
 @pytest.mark.parametrize('name', MODULES)

@@ -26,8 +26,12 @@ import pytest
 from PIL import Image
 
 from multilabel_nb import inference
-from multilabel_nb.inference import BundleError, Predictor, load_manifest, main, save_bundle
-from multilabel_nb.sources import open_rgb
+from multilabel_nb.bundle import save_bundle
+from multilabel_nb.bundle_files import BundleError
+from multilabel_nb.command import main
+from multilabel_nb.inference import load_manifest
+from multilabel_nb.predictor import Predictor
+from multilabel_nb.images import open_rgb
 
 ROOT = Path(__file__).resolve().parents[1]
 VOCAB = ['clear', 'cloudy', 'haze', 'road', 'water']

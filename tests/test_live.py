@@ -17,7 +17,7 @@ from test_browser import contrast, luminance
 
 from multilabel_nb.inference import decide
 from multilabel_nb.predictor import Predictor
-from multilabel_nb.sources import planet_tags, planet_tile
+from multilabel_nb.standins.planet import planet_tags, planet_tile
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / 'tools'))

@@ -14,7 +14,13 @@ from timm.loss import AsymmetricLossMultiLabel
 from torchvision.ops import sigmoid_focal_loss
 
 from multilabel_nb import losses
-from multilabel_nb.losses import MultiLabelAsymmetric, MultiLabelBCE, MultiLabelFocal, MultiLabelLoss, bce_with_logits
+from multilabel_nb.losses import (
+    MultiLabelAsymmetric,
+    MultiLabelBCE,
+    MultiLabelFocal,
+    MultiLabelLoss,
+    bce_with_logits,
+)
 
 quick = settings(max_examples=40, deadline=None, derandomize=True)
 seeds, gammas = st.integers(0, 2**31), st.sampled_from([0.0, 0.5, 1.0, 2.0, 4.0])

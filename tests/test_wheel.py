@@ -94,7 +94,7 @@ def test_thresholds_work_in_the_bare_install(bare, tmp_path):
         'import numpy as np\n'
         'from multilabel_nb.thresholds import sweep\n'
         'probs, targs = np.array([[.9, .2], [.4, .7]]), np.array([[1, 0], [1, 1]])\n'
-        'table = sweep(probs, targs, [.3, .5])\n'
+        'table = sweep_thresholds(probs, targs, [.3, .5])\n'
         'assert len(table) == 2, table\n'
         'assert [round(float(a), 2) for a in table["accuracy"]] == [1., .75], table\n'
         'import multilabel_nb; print(multilabel_nb.__file__)'

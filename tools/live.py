@@ -88,14 +88,17 @@ def train(src: Path, dest: Path, rows: int, size: int) -> Path:
     import torch
 
     from multilabel_nb.datasets import multilabel_dataloaders, multilabel_datasets
-    from multilabel_nb.explore import build_vocab, drop_rare, one_hot, random_split, read_labels
+    from multilabel_nb.reading import read_labels
+    from multilabel_nb.splits import random_split
+    from multilabel_nb.tables import build_vocab, drop_rare_labels, one_hot
     from multilabel_nb.bundle import digest_data, save_bundle
     from multilabel_nb.inference import predict_probs
-    from multilabel_nb.thresholds import baselines, decide, scores_at
+    from multilabel_nb.decisions import apply_label_rules
+    from multilabel_nb.thresholds import baselines, scores_at
     from multilabel_nb.training import train_probe
 
     mean = std = (0.5, 0.5, 0.5)
-    df, _ = drop_rare(read_labels(src / 'labels.csv', verbose=False), min_count=10)
+    df, _ = drop_rare_labels(read_labels(src / 'labels.csv', verbose=False), min_count=10)
     seen, held_out = random_split(len(df), valid_pct=0.2, seed=42)
     seen = seen[:rows]
     vocab = build_vocab(df, seen)
@@ -108,7 +111,7 @@ def train(src: Path, dest: Path, rows: int, size: int) -> Path:
     targs = one_hot(df.labels.iloc[held_out], vocab)
     probs = predict_probs(network, [files[i] for i in held_out], size, mean, std)
     # scored by the page's own rule, one weather to a picture
-    scores = {'model': scores_at(decide(probs, 0.5, vocab, [weather]).astype(float), targs)}
+    scores = {'model': scores_at(apply_label_rules(probs, vocab, [weather]), targs)}
     scores |= baselines(targs, one_hot(df.labels.iloc[seen], vocab)).to_dict('index')
     digest = digest_data([files[i] for i in seen], df.labels.iloc[seen])
     more = {'exclusive': [weather], 'scores': scores, 'data_digest': digest}

@@ -6,12 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/library/exercises_01.ipynb #ex010002
-from multilabel_nb.exercises.core import (
-    call_answer,
-    exercise,
-    expect,
-    try_case,
-)
+from .core import call_answer, exercise, expect, try_case
 
 # %% ../../nbs/library/exercises_01.ipynb #ex010005
 _TEXTS = [  # texts, the right count, and what to look at if another comes out

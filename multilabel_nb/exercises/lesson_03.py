@@ -149,7 +149,7 @@ _VOCAB = ['boat', 'car', 'dog', 'person']
 
 def _expect_item(item, where, path, file, labels):
     "An item is the picture at `path`, and the one-hot row of its labels."
-    from multilabel_nb.datablock import PILImageRGB
+    from multilabel_nb.datasets import PILImageRGB
 
     expect(
         len(item) == 2,
@@ -179,7 +179,7 @@ def _expect_batch(batch, path):
     "A batch is two pictures of 32x32, the first of them the one at `path`, squished."
     import numpy as np
 
-    from multilabel_nb.datablock import PILImageRGB
+    from multilabel_nb.datasets import PILImageRGB
 
     # isort: split
     from fastai.vision.augment import Resize

@@ -6,10 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/library/exercises_05.ipynb #ex050002
-from multilabel_nb.exercises.core import (
-    exercise,
-    try_case,
-)
+from .core import exercise, try_case
 
 # %% ../../nbs/library/exercises_05.ipynb #ex050005
 _TARGS = [  # targets, and what to look at if the answer is wrong on them

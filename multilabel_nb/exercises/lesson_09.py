@@ -8,12 +8,7 @@ __all__ = []
 # %% ../../nbs/library/exercises_09.ipynb #ex090002
 import math
 
-from multilabel_nb.exercises.core import (
-    as_lists,
-    exercise,
-    expect,
-    try_case,
-)
+from .core import as_lists, exercise, expect, try_case
 
 # %% ../../nbs/library/exercises_09.ipynb #ex090005
 @exercise('09.1')

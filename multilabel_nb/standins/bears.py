@@ -11,14 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from multilabel_nb.standins.drawing import (
-    any_of,
-    chance,
-    noise,
-    pick,
-    soft,
-    uniform,
-)
+from .drawing import any_of, chance, noise, pick, soft, uniform
 from .folder import draw_all, write_marker
 from multilabel_nb.standins.pictograms import (
     CREDIT,
