@@ -18,8 +18,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import multilabel_nb
 import numpy as np
+
+import multilabel_nb
 from multilabel_nb.bundle_files import (
     FORMAT,
     FORMAT_VERSION,

@@ -411,9 +411,8 @@ def check_logits(
     logits: Any,  # tensor, `(N, C)`: raw scores of a network, any real numbers
     targs: Any,  # tensor, `(N, C)`: from 0 to 1 (or nan: unknown)
     ignore_nan: bool = False,  # let unknown targets pass, to be left out
-) -> (
-    tuple
-):  # logits (float32 or wider), targs of that kind (0 where unknown), known or None
+    # logits (float32 or wider), targs of that kind (0 where unknown), known or None
+) -> tuple:
     """What a loss compares; plain tensors, the logits with their gradient.
 
     Raises

@@ -14,11 +14,11 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
-from .predictor import Prediction, Predictor, _bar, _columns
 from PIL import Image
+
+from .predictor import Prediction, Predictor, _bar, _columns
 
 # %% ../nbs/library/command.ipynb #d044d4ba
 def _is_image(file: str) -> bool:

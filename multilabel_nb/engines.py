@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+
 from .bundle_files import ONNX, WEIGHTS, BundleError
 
 # %% ../nbs/library/engines.ipynb #cecb5a13
@@ -59,6 +60,7 @@ _NAMED = 'architecture', 'model_args', 'num_classes'
 def _rebuilt(config: dict, state: dict) -> Any:
     # first without memory, so that sizes out of proportion are refused by the weights
     import torch
+
     from multilabel_nb.heads import build_network
 
     known = {**config['network'], **{key: config[key] for key in _NAMED}}

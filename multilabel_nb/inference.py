@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
+
 from .checks import above, check_groups, check_probs, check_vocab
 from .images import open_rgb
-from PIL import Image
 
 # %% ../nbs/08_inference.ipynb #017e7f74
 def preprocess(

@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
+
 from .bundle_files import ONNX, WEIGHTS, BundleError, read_bundle
 from .checks import check_thresh
 from .engines import start_engine
 from .images import open_rgb
 from .inference import decide, preprocess
-from PIL import Image
 
 # %% ../nbs/library/predictor.ipynb #41261df4
 class Prediction(NamedTuple):

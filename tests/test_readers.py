@@ -15,11 +15,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multilabel_nb.explore import build_vocab, count_labels, read_labels
 from multilabel_nb.label_cells import LabelTableError, check_folder, check_labels
-from multilabel_nb.readers import label_targets, read_label_columns, read_label_rows, read_label_text, read_saved_labels
+from multilabel_nb.readers import (
+    label_targets,
+    read_label_columns,
+    read_label_rows,
+    read_label_text,
+    read_saved_labels,
+)
 from multilabel_nb.readers_look import inspect_table
+from multilabel_nb.reading import read_labels
 from multilabel_nb.sources import planet_sample
+from multilabel_nb.tables import build_vocab, count_labels
 
 PLAIN = 'image,tags\n007.jpg,x y\n8.jpg,y\n'
 
@@ -176,6 +183,9 @@ def test_signs_within_a_list(cell):
         '[{"rectanglelabels": ["x"], "width": 3}]',
         '{"taxonomy": [["x"]]}',
         '{"choices": "x"}',
+        '{"choices": null}',
+        '{"choices": ["x"], "y": true}',
+        '{"x": 1}',
         '[' * 100_000 + ']' * 100_000,
         "['x', 'y'",
         "[__import__('os')]",
@@ -327,6 +337,7 @@ def test_other_columns_keep_what_they_hold():
         ('3', '2', {'thresh': 2.5}),
         ('0.51', '0.5', {'thresh': 0.5}),
         ('1', '0', {'thresh': 0}),
+        ('0.6', '0.5', {'thresh': np.float32(0.5)}),
     ],
 )
 def test_ways_to_say_yes_and_no(yes, no, how):
@@ -400,6 +411,12 @@ def test_rows_that_contradict(rows, said):
     rows += 'good,a,1,T\n'
     df, problems = read_label_rows(io.StringIO('id,tag,v,side\n' + rows), 'id', 'tag', 'v', other_cols=['side'], on_problem='return')
     assert df.id.tolist() == ['good'] and len(problems) == 1 and df.side.tolist() == ['T']
+
+
+def test_a_short_row_takes_its_whole_image_with_it():
+    text = 'tag,id,n\na,x,1\nb,x\na,y,1\n'
+    df, problems = read_label_rows(io.StringIO(text), 'id', 'tag', on_problem='return')
+    assert df.id.tolist() == ['y'] and problems.values.tolist() == [[3, 'x', 'has 2 field(s), the header 3']]
 
 
 def test_boxes_repeat_a_label_and_empty_images_are_kept():
@@ -511,8 +528,15 @@ def test_predictions_of_the_command():
         read_saved_labels(io.StringIO(text.replace('b.jpg,,', 'c.jpg,,cut off')))
     with pytest.raises(ValueError, match="no column 'labels'"):
         read_saved_labels(io.StringIO(PLAIN))
-    with pytest.raises(ValueError, match='image column'):
+    with pytest.raises(ValueError, match="no column 'labels'"):
         read_saved_labels(io.StringIO('labels,repeated\nx,y\n'))
+
+
+def test_unknown_labels_are_not_lost_by_the_wrong_reader():
+    text = read_label_columns(io.StringIO('id,a,b\nx,1,\n'), 'id').to_csv(index=False)
+    with pytest.raises(ValueError, match='read_saved_labels reads `unknown`'):
+        read_label_text(io.StringIO(text), 'id', 'labels')
+    assert inspect_table(io.StringIO(text)).call == 'read_saved_labels(file)'
 
 
 def test_a_label_both_carried_and_unknown_is_a_problem():
@@ -554,7 +578,7 @@ def test_look_tells_errors_from_suspicions(tmp_path):
     assert (4, 'b.png', '0 files of this name') in found and (8, 'f.jpg', '0 files of this name') in found
     assert (7, 'a.jpg', "the same file as 'c.jpg'") in found
     assert (None, 'in/e.jpg', 'a file without a row') in found and not any('notes' in str(row) for row in found)
-    assert '1 problems' in str(look) and f'{len(found)} suspicions' in str(look) and '  in/e.jpg: a file without a row' in str(look)
+    assert 'problems: 1' in str(look) and f'suspicions: {len(found)}' in str(look) and '  in/e.jpg: a file without a row' in str(look)
 
 
 @pytest.mark.parametrize('other', ['A.JPG', 'a.png', './a.jpg', 'a', ' a.jpg', 'a.jpeg'])
