@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+
 from multilabel_nb.checks import (
     Checked,
     _columns_of,
@@ -40,7 +41,7 @@ class ConfusionCounts(NamedTuple):
 
     Example
     -------
-    >>> ConfusionCounts(0.5, tp=1, fp=3, n_pos=2, n_neg=6).score('precision')
+    >>> float(ConfusionCounts(0.5, tp=1, fp=3, n_pos=2, n_neg=6).score('precision'))
     0.25
     """
 
