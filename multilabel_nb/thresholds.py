@@ -41,7 +41,7 @@ class ConfusionCounts(NamedTuple):
 
     Example
     -------
-    >>> ConfusionCounts(0.5, tp=1, fp=3, n_pos=2, n_neg=6).score('precision')
+    >>> float(ConfusionCounts(0.5, tp=1, fp=3, n_pos=2, n_neg=6).score('precision'))
     0.25
     """
 
