@@ -10,6 +10,7 @@ import os
 import platform
 import re
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -44,14 +45,16 @@ def train(folder):
     "A probe behind EfficientNet-Lite0, saved as fastai's pickle and as a bundle; what the other steps need, as a dictionary."
     import torch
 
+    from multilabel_nb.bundle import save_bundle
     from multilabel_nb.datasets import multilabel_dataloaders, multilabel_datasets
-    from multilabel_nb.explore import build_vocab, drop_rare, random_split, read_labels
-    from multilabel_nb.inference import save_bundle
+    from multilabel_nb.reading import read_labels
     from multilabel_nb.sources import data_name, planet_sample
+    from multilabel_nb.splits import random_split
+    from multilabel_nb.tables import build_vocab, drop_rare_labels
     from multilabel_nb.training import multilabel_learner, train_probe
 
     src = planet_sample()
-    df, _ = drop_rare(read_labels(src / 'labels.csv', verbose=False), min_count=10)
+    df, _ = drop_rare_labels(read_labels(src / 'labels.csv', verbose=False), min_count=10)
     splits = random_split(len(df), valid_pct=0.2, seed=SEED)
     vocab = build_vocab(df, splits[0])
     dsets = multilabel_datasets(df, src / 'train', vocab, splits)
@@ -78,7 +81,7 @@ def fastai_learner(folder):
 
 
 def predictor(folder, engine):
-    from multilabel_nb.inference import Predictor
+    from multilabel_nb.predictor import Predictor
 
     return Predictor(Path(folder) / 'bundle', engine=engine)
 
@@ -253,20 +256,18 @@ def eighth(model, path, calibration):
 def variants(folder, facts, n_calibration):
     "Size, milliseconds an image and mean average precision on the held-out rows of fp32, fp16 and int8."
     import numpy as np
-    import onnx
     import onnxruntime as ort
 
-    from multilabel_nb.explore import one_hot
+    from multilabel_nb.images import open_rgb
     from multilabel_nb.inference import preprocess
     from multilabel_nb.metrics import score_report
-    from multilabel_nb.sources import open_rgb
+    from multilabel_nb.tables import one_hot
 
     def images(files):
         return np.stack([preprocess(open_rgb(file), SIZE, MEAN, STD) for file in files])
 
     paths = {name: Path(folder) / f'{name}.onnx' for name in ('fp32', 'fp16', 'int8')}
-    (graph,) = (Path(folder) / 'bundle').glob('graph-*.onnx')
-    onnx.save(onnx.load(graph), paths['fp32'])  # with its weights inside
+    shutil.copy(Path(folder) / 'bundle' / 'model.onnx', paths['fp32'])
     for make, name in ((half, 'fp16'), (eighth, 'int8')):
         make(paths['fp32'], paths[name], images(facts['train']['files'][:n_calibration]))
     options = ort.SessionOptions()
@@ -371,7 +372,7 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         result = measure(args, args.folder or scratch)
     show(result)
-    from multilabel_nb.sources import write_atomically  # here: children measure what their own imports cost
+    from multilabel_nb.files import write_atomically  # here: children measure what their own imports cost
 
     write_atomically(args.out, (json.dumps(result, indent=1) + '\n').encode())
     sys.exit(not all(row['kept'] for row in result['judged']))

@@ -23,15 +23,19 @@ import pandas as pd
 import torch
 from scipy.stats import t as student
 
+from multilabel_nb.backbones import load_backbone
 from multilabel_nb.datasets import multilabel_dataloaders, multilabel_datasets
-from multilabel_nb.explore import build_vocab, drop_rare, one_hot, random_split, read_labels
+from multilabel_nb.files import write_atomically
+from multilabel_nb.heads import MultiLevelFeatures
+from multilabel_nb.images import open_rgb
 from multilabel_nb.metrics import constant_prediction, score_report
-from multilabel_nb.sources import is_standin, open_rgb, planet_sample, write_atomically
+from multilabel_nb.reading import read_labels
+from multilabel_nb.sources import is_standin, planet_sample
+from multilabel_nb.splits import random_split
+from multilabel_nb.tables import build_vocab, drop_rare_labels, one_hot
 from multilabel_nb.training import (
-    AllLevels,
-    cached_features,
+    extract_features,
     fit_probe,
-    load_body,
     multilabel_learner,
     probe_probs,
     tune_weight_decay,
@@ -55,7 +59,7 @@ class Sample:
     "The table without rare labels, its targets, and features made at most once a run."
 
     def __init__(self, src):
-        df, _ = drop_rare(read_labels(src / 'labels.csv', verbose=False), min_count=10)
+        df, _ = drop_rare_labels(read_labels(src / 'labels.csv', verbose=False), min_count=10)
         self.df, self.folder = df, src / 'train'
         self.vocab = build_vocab(df, range(len(df)))
         self.targs = torch.as_tensor(one_hot(df.labels, self.vocab))
@@ -74,9 +78,9 @@ class Sample:
         "Each image through the body once; the seconds include reading the files."
         rows = list(range(len(self.df)))
         dls = multilabel_dataloaders(self.datasets([rows, rows]), size=size, augment=False)
-        body = AllLevels(load_body()) if levels else load_body()
+        body = MultiLevelFeatures(load_backbone()) if levels else load_backbone()
         began = time.perf_counter()
-        feats, _ = cached_features(body, dls.valid, progress=False)
+        feats, _ = extract_features(body, dls.valid, progress=False)
         return feats, time.perf_counter() - began
 
 
@@ -184,7 +188,7 @@ def tuned(sample, splits, size, epochs, lr):
     began = time.perf_counter()
     head = fit_probe(feats[train], sample.targs[train], tune_weight_decay(feats[train], sample.targs[train]).idxmin())
     before = feature_seconds + time.perf_counter() - began
-    model = torch.nn.Sequential(AllLevels(load_body()), head)
+    model = torch.nn.Sequential(MultiLevelFeatures(load_backbone()), head)
 
     def steps(learn):
         learn.unfreeze()

@@ -35,7 +35,9 @@ def _numbers(x: Any, name: str) -> np.ndarray:
 
 
 def _precision(x: Any) -> str:
-    kind = str(getattr(x, 'dtype', '')).rpartition('.')[2]
+    kinds = np.atleast_1d(getattr(x, 'dtypes', getattr(x, 'dtype', None)))
+    names = {str(kind).rpartition('.')[2].lower() for kind in kinds}
+    kind = names.pop() if len(names) == 1 else ''
     return kind if kind in ('float16', 'bfloat16', 'float32') else 'float64'
 
 # %% ../nbs/library/checks.ipynb #9dbcf33d
@@ -126,7 +128,7 @@ def _probs(probs: Any, vocab: Any) -> tuple[np.ndarray, list[str] | None]:
         raise ValueError(f'probs must lie in [0, 1], got {span}: {hint}')
     return (array.clip(0, 1) if least < 0 or most > 1 else array), vocab
 
-
+# %% ../nbs/library/checks.ipynb #aa78b8ff
 def check_probs(
     probs: Any,  # probabilities in [0, 1], `(N, C)`: list, array, tensor or frame
     vocab: Sequence[str]
@@ -168,7 +170,7 @@ def _targs(targs: Any, vocab: Any, ignore_nan: bool, name: str) -> tuple:
         raise ValueError(f'{name} hold no known target')
     return on, known, vocab
 
-
+# %% ../nbs/library/checks.ipynb #87df1c4b
 def check_targs(
     targs: Any,  # targets, `(N, C)`, 0 or 1 (or nan: unknown)
     vocab: Sequence[str] | None = None,  # C names, as in `check_probs`
@@ -277,14 +279,15 @@ def _by_label(
         ]
     array = _numbers(values, name)
     n_labels = len(vocab) if isinstance(vocab, list) else vocab
-    if array.ndim > 1 or (n_labels and array.shape not in ((), (n_labels,))):
+    some = n_labels or array.size
+    if array.ndim > 1 or not some or array.shape not in ((), (some,)):
         counts = f'{n_labels or "C"}, one per label'
         raise ValueError(
             f'{name} must be one number or {counts}, got shape {array.shape}'
         )
     return array.astype(float)
 
-
+# %% ../nbs/library/checks.ipynb #5787dd98
 def check_thresh(
     thresh: Any,  # in [0, 1]: a number, one per label `(C,)`, or by name (dict, Series)
     vocab: Sequence[str] | int | None = None,  # C names, or C; None: however many
@@ -394,13 +397,22 @@ def check_weights(
     return array
 
 # %% ../nbs/library/checks.ipynb #61259a44
+def _refuse_targs(targs: Any) -> None:
+    row, label = (~((targs >= 0) & (targs <= 1))).nonzero()[0].tolist()
+    value, where = targs[row, label].item(), f'row {row}, label {label}'
+    if value != value:
+        hint = 'ignore_nan=True leaves unknown targets out'
+        raise ValueError(f'targs hold nan, first at {where}; {hint}')
+    hint = 'are logits and targs swapped?'
+    raise ValueError(f'targs must lie in [0, 1], got {value:g} at {where} ({hint})')
+
+# %% ../nbs/library/checks.ipynb #afbe624d
 def check_logits(
     logits: Any,  # tensor, `(N, C)`: raw scores of a network, any real numbers
     targs: Any,  # tensor, `(N, C)`: from 0 to 1 (or nan: unknown)
     ignore_nan: bool = False,  # let unknown targets pass, to be left out
-) -> (
-    tuple
-):  # logits (float32 or wider), targs of that kind (0 where unknown), known or None
+    # logits (float32 or wider), targs of that kind (0 where unknown), known or None
+) -> tuple:
     """What a loss compares; plain tensors, the logits with their gradient.
 
     Raises
@@ -441,13 +453,3 @@ def check_logits(
         _refuse_targs(targs)
     logits = logits.float() if logits.dtype.itemsize < 4 else logits
     return logits, targs.to(logits.dtype), known
-
-
-def _refuse_targs(targs: Any) -> None:
-    row, label = (~((targs >= 0) & (targs <= 1))).nonzero()[0].tolist()
-    value, where = targs[row, label].item(), f'row {row}, label {label}'
-    if value != value:
-        hint = 'ignore_nan=True leaves unknown targets out'
-        raise ValueError(f'targs hold nan, first at {where}; {hint}')
-    hint = 'are logits and targs swapped?'
-    raise ValueError(f'targs must lie in [0, 1], got {value:g} at {where} ({hint})')

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from .explore import one_hot
 from multilabel_nb.label_cells import (
     _CONTROL,
     _FORM,
@@ -28,6 +27,7 @@ from multilabel_nb.label_cells import (
     _told,
     check_labels,
 )
+from .tables import one_hot
 
 # %% auto #0
 __all__ = ['read_label_text', 'read_label_columns', 'read_label_rows', 'read_saved_labels', 'label_targets']

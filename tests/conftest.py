@@ -4,6 +4,7 @@ import os
 import shutil
 
 import pytest
+from bundled import bundle, good, model, predictors  # noqa: F401  fixtures of several tests
 
 CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
 

@@ -16,7 +16,7 @@ import pytest
 from lessons import notebook_files
 from nbformat.v4 import new_code_cell, new_notebook
 
-from multilabel_nb.thresholds import threshold_explorer
+from multilabel_nb.explorer.page import threshold_explorer
 
 ROOT = Path(__file__).resolve().parents[1]
 KERNEL = {'kernelspec': {'name': 'python3', 'display_name': 'python3', 'language': 'python'}}
@@ -301,7 +301,7 @@ def test_the_explorer_works_in_jupyterlab(lab, new_page):
     probs, targs = made_up()
     np.savez(home / 'made_up.npz', probs=probs, targs=targs)
     cells = [
-        'import numpy as np\nfrom multilabel_nb.thresholds import threshold_explorer\nmade_up = np.load("made_up.npz")',
+        'import numpy as np\nfrom multilabel_nb.explorer.page import threshold_explorer\nmade_up = np.load("made_up.npz")',
         f'threshold_explorer(made_up["probs"], made_up["targs"], {VOCAB!r}, {ROWS})',
     ]
     nb = new_notebook(metadata=KERNEL, cells=[new_code_cell(cell, id=f'cell{i}') for i, cell in enumerate(cells)])

@@ -2,13 +2,16 @@
 
 import ast
 import re
+import subprocess
+import sys
+import textwrap
 from collections import defaultdict
 from pathlib import Path
 
 import nbformat
 import pytest
 
-from multilabel_nb.exercises import CHECKS
+from multilabel_nb.exercises.core import exercise_numbers
 
 NBS = Path(__file__).resolve().parents[1] / 'nbs'
 HEADING = re.compile(r'### Exercise (\d\d\.\d): \S.*\n\n\S')
@@ -49,7 +52,7 @@ def test_two_to_four_at_the_end_of_each_lesson():
         of_lesson[number[:2]].append(int(number[3:]))
     assert list(of_lesson) == [f'{n:02}' for n in range(11)]
     assert all(numbers == list(range(1, len(numbers) + 1)) and 2 <= len(numbers) <= 4 for numbers in of_lesson.values()), of_lesson
-    assert set(EXERCISES) == set(CHECKS)
+    assert list(EXERCISES) == [number for lesson in of_lesson for number in exercise_numbers(lesson)]
 
 
 @each_exercise
@@ -71,11 +74,11 @@ def test_the_folded_solution_is_right(number):
 
 
 def tried(number):
-    "The calls of `check` and `refuses` on an exercise in the notebook that proves the checks."
-    code = '\n'.join(cell.source for cell in cells('exercises.ipynb') if cell.cell_type == 'code')
+    "The calls of `check` and `test_wrong` on an exercise in the notebook that proves the checks of its lesson."
+    code = '\n'.join(cell.source for cell in cells(f'library/exercises_{number[:2]}.ipynb') if cell.cell_type == 'code')
     calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
     named = [call for call in calls if call.args and getattr(call.args[0], 'value', '') == number]
-    return [[call for call in named if call.func.id == name] for name in ('check', 'refuses')]
+    return [[call for call in named if call.func.id == name] for name in ('check', 'test_wrong')]
 
 
 @each_exercise
@@ -83,3 +86,16 @@ def test_another_right_answer_and_wrong_ones_are_tried(number):
     right, wrong = tried(number)
     assert right and wrong
     assert all(len(call.args) >= 3 for call in wrong), 'say which words of the message help'
+
+
+def test_checks_are_imported_when_they_are_asked_for():
+    """`check` costs nothing by itself, and a check of one lesson brings neither the other lessons nor their libraries."""
+    code = """
+        import sys
+        from multilabel_nb.exercises import check
+        loaded = lambda: [name for name in sys.modules if 'exercises.lesson' in name or name in ('numpy', 'torch', 'fastai')]
+        assert not loaded(), loaded()
+        assert check('09.2', lambda right, n_labels: 1 - 2 * (1 - right) / n_labels)
+        assert loaded() == ['multilabel_nb.exercises.lesson_09'], loaded()
+    """
+    subprocess.run([sys.executable, '-c', textwrap.dedent(code)], check=True, cwd=NBS.parent)

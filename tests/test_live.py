@@ -15,8 +15,9 @@ import pytest
 from PIL import Image
 from test_browser import contrast, luminance
 
-from multilabel_nb.inference import Predictor, decode
-from multilabel_nb.sources import planet_tags, planet_tile
+from multilabel_nb.inference import decide
+from multilabel_nb.predictor import Predictor
+from multilabel_nb.standins.planet import planet_tags, planet_tile
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / 'tools'))
@@ -35,8 +36,8 @@ TILES = planet_tags(24, SEED)
 def fake_model(src, dest, rows, size):
     "What `train` leaves, without training."
     (dest / 'model').mkdir(parents=True)
-    files = {kind: {'bytes': 1} for kind in ('onnx', 'weights')}
-    (dest / 'model' / 'bundle.json').write_text(json.dumps({'files': files}))
+    files = {name: {'bytes': 1} for name in ('model.onnx', 'model.safetensors')}
+    (dest / 'model' / 'config.json').write_text(json.dumps({'files': files}))
     (dest / 'about.json').write_text('{"data": "made up"}')
     return dest
 
@@ -58,7 +59,7 @@ def test_the_model_is_trained_once(quick, tmp_path, monkeypatch):
     build(tmp_path / 'live')
     assert len(trainings) == 1 and not (tmp_path / 'live' / 'left over').exists()
     about = json.loads((tmp_path / 'live' / 'about.json').read_text())
-    assert about == {'data': 'made up', 'runtime': 'onnxruntime-web 1.30.0', 'bytes': 12}
+    assert about == {'data': 'made up', 'runtime': 'onnxruntime-web 1.30.0', 'bytes': 11}
     assert {file.name for file in live.ASSETS.iterdir()} <= {file.name for file in (tmp_path / 'live').iterdir()}
     build(tmp_path / 'live', size=96)
     monkeypatch.setattr(live, 'ROOT', tmp_path)  # another library
@@ -295,7 +296,7 @@ def test_labels_are_decided_as_python_does(open_page):
     for row in probs:
         for groups in ([], exclusive):
             found = page.evaluate(ask, [row.tolist(), thresholds, vocab, groups])
-            assert [name for name, on in zip(vocab, found, strict=True) if on] == decode(row[None], vocab, thresholds, groups)[0]
+            assert [name for name, on in zip(vocab, found, strict=True) if on] == decide(row[None], vocab, thresholds, groups)[0]
     choose(page, 'tile.png', png(tile(0)))
 
 
@@ -310,7 +311,7 @@ def focused(page):
 
 @slow
 def test_by_keyboard_alone(open_page, predictor):
-    """Tab reaches everything; the labels follow each slider as `decode` says, strictly above, and one weather to a picture."""
+    """Tab reaches everything; the labels follow each slider as `decide` says, strictly above, and one weather to a picture."""
     page = open_page()
     press(page, 'Tab')
     assert page.evaluate('document.activeElement.type') == 'file'
@@ -348,7 +349,7 @@ def decoded(page, exclusive):
     probs, thresholds, _ = shown(page)
     names = sorted(probs)
     found = np.array([[probs[name] for name in names]], np.float32)
-    return set(decode(found, names, [thresholds[name] for name in names], exclusive)[0])
+    return set(decide(found, names, [thresholds[name] for name in names], exclusive)[0])
 
 
 @slow
@@ -439,11 +440,8 @@ def test_without_scripts_the_page_says_what_is_missing(new_page, site):
 
 
 @slow
-@pytest.mark.parametrize('part', ['weights', 'onnx'])
-def test_a_model_that_does_not_arrive_is_named_and_asked_for_again(new_page, site, part):
-    bundle = json.loads((site[1] / 'live' / 'model' / 'bundle.json').read_text())
-    name = bundle['files'][part]['name']
-    page = new_page()
+def test_a_model_that_does_not_arrive_is_named_and_asked_for_again(new_page, site):
+    name, page = 'model.onnx', new_page()
     answers = [{'status': 503}, {'status': 200, 'body': b'spoiled'}]
     page.route(f'**/{name}', lambda route: route.fulfill(**answers.pop(0)) if answers else route.continue_())
     page.goto(f'{site[0]}/live.html')
@@ -517,7 +515,7 @@ def test_on_a_phone(new_page, site):
 def test_the_page_says_what_the_model_is(open_page, site):
     """The stand-in alone, and its scores, beside three answers that never look: those of the bundle, not typed in."""
     page = open_page()
-    bundle = json.loads((site[1] / 'live' / 'model' / 'bundle.json').read_text())
+    bundle = json.loads((site[1] / 'live' / 'model' / 'config.json').read_text())
     assert set(bundle['scores']) == {'model', 'all-negative', 'all-positive', 'constant'}
     assert bundle['scores']['model']['f1'] > bundle['scores']['constant']['f1']
     cells = [row.split() for row in page.locator('.scores tbody tr').all_inner_texts()]
@@ -536,8 +534,7 @@ def test_what_the_site_carries(site):
     assert [name for name, size in sizes.items() if size > 1e6] != [] and sum(sizes.values()) < 30e6
     assert sum(name.endswith('.wasm') for name in sizes) == 1
     about = json.loads((folder / 'about.json').read_text())
-    bundle = json.loads((folder / 'model' / 'bundle.json').read_text())
-    fetched = [f'model/{bundle["files"][kind]["name"]}' for kind in ('onnx', 'weights')] + [
-        name for name in sizes if name.startswith('runtime/')
-    ]
+    bundle = json.loads((folder / 'model' / 'config.json').read_text())
+    assert set(bundle['files']) - {'model.onnx'} == {'model.safetensors'} and 'model/model.safetensors' not in sizes
+    fetched = ['model/model.onnx', *(name for name in sizes if name.startswith('runtime/'))]
     assert about['bytes'] == sum(sizes[name] for name in fetched)

@@ -15,11 +15,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multilabel_nb.explore import build_vocab, count_labels, read_labels
 from multilabel_nb.label_cells import LabelTableError, check_folder, check_labels
-from multilabel_nb.readers import label_targets, read_label_columns, read_label_rows, read_label_text, read_saved_labels
+from multilabel_nb.readers import (
+    label_targets,
+    read_label_columns,
+    read_label_rows,
+    read_label_text,
+    read_saved_labels,
+)
 from multilabel_nb.readers_look import inspect_table
+from multilabel_nb.reading import read_labels
 from multilabel_nb.sources import planet_sample
+from multilabel_nb.tables import build_vocab, count_labels
 
 PLAIN = 'image,tags\n007.jpg,x y\n8.jpg,y\n'
 

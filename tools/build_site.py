@@ -8,6 +8,7 @@ everything went well.
 import argparse
 import ast
 import base64
+import json
 import re
 import shutil
 import subprocess
@@ -23,9 +24,10 @@ import figures
 import nbformat
 import verified
 from execnb.nbio import read_nb
-from lessons import ROOT, config, exported
+from lessons import ROOT, config, exported, notebook_files
 from nbdev.process import NBProcessor
 from nbdev.processors import hide_, hide_line, strip_ansi, strip_hidden_metadata
+from rooms import ROOMS
 
 FOLDED = 30  # a cell with more lines than this is folded, and one of nothing but imports with more than a third of them
 TO_LINTERS = re.compile(r'  # (noqa: \w+|fmt: skip)$|(?<=  # )noqa: \w+  ', re.M)  # words for another reader; a reason behind them stays
@@ -40,16 +42,44 @@ class Broken(SystemExit):
 # ---- what there is
 
 
+def room(name):
+    "Where a module stands among the rooms, by its name without the package; one in no room comes last."
+    order = [room.removesuffix('.*') for room in ROOMS]
+    first = name.partition('.')[0]
+    return order.index(first) if first in order else len(order), name
+
+
+def exports_to(file):
+    "The module that a notebook writes, or adds to; nothing if it writes none."
+    cells = [c.source for c in nbformat.read(file, as_version=4).cells if c.cell_type == 'code']
+    return next((m[1] for source in cells if (m := re.match(r'#\|\s*(?:default_exp|exports?)[ \t]+(\S+)', source))), '')
+
+
 def notebooks(root, cfg):
-    "The home page, the numbered lessons in order, and the others."
-    files = sorted((root / cfg['nbs_path']).glob('*.ipynb'))
-    lessons = [f for f in files if f.name[0].isdigit()]
-    return lessons, [f for f in files if f not in lessons and f.name != HOME]
+    "The numbered lessons in order, the others for the reader, and those that build the rest of the library, by room."
+    folder = root / cfg['nbs_path']
+    files = [f for f in notebook_files(root) if f.name != HOME]
+    lessons = [f for f in files if f.parent == folder and f.name[0].isdigit()]
+    others = [f for f in files if f.parent == folder and f not in lessons]
+    return lessons, others, sorted((f for f in files if f.parent != folder), key=lambda f: (*room(exports_to(f)), f.name))
+
+
+def place(file, cfg):
+    "Where a notebook lies in the folder of the notebooks, and its page on the site: `04_losses.ipynb`, `library/checks.ipynb`."
+    folder = next(p for p in file.parents if p.name == cfg['nbs_path'])
+    return file.relative_to(folder).as_posix()
+
+
+def up(file, cfg):
+    "From a notebook's page to the root of the site."
+    return '../' * place(file, cfg).count('/')
 
 
 def modules(root, cfg):
-    "The exported modules, in the order of their lessons."
-    return sorted((api_pages.read_module(f, cfg['lib_path']) for f in exported(root) if f.name != '_modidx.py'), key=lambda m: m.notebook)
+    "The exported modules that have public names, from the ground up."
+    folder = root / cfg['lib_path']
+    found = [api_pages.read_module(f, cfg['lib_path'], folder) for f in exported(root) if f.name != '_modidx.py']
+    return sorted((m for m in found if m.names), key=lambda m: room(m.short))
 
 
 def blob(cfg, what='blob'):
@@ -78,7 +108,8 @@ def known_names(mods):
         short = mod.name.rpartition('.')[2]
         for name in mod.names:
             full = f'{mod.name}.{name.name}'
-            known |= {name.name: full, f'{short}.{name.name}': full, full: full}
+            ways = '', f'{short}.', f'{mod.short}.', f'{mod.name.partition(".")[0]}.', f'{mod.name}.'
+            known |= {f'{way}{name.name}': full for way in ways}
             members = {f'{name.name}.{m.name}': f'{full}.{m.name}' for m in name.members}
             known |= members
         known[mod.name] = mod.name
@@ -127,10 +158,12 @@ def site_links(text, file, root, cfg):
     def moved(match):
         target, _, anchor = match[2].partition('#')
         if target.startswith(home_url(cfg)):
-            return f'{match[1]}({target.removeprefix(home_url(cfg))}{"#" + anchor if anchor else ""})'
-        if not target or re.match(r'[a-z]+:', target) or ('/' not in target and target.endswith('.ipynb')):
+            return f'{match[1]}({up(file, cfg)}{target.removeprefix(home_url(cfg))}{"#" + anchor if anchor else ""})'
+        if not target or re.match(r'[a-z]+:', target):
             return match[0]
         path = (file.parent / target).resolve()
+        if path.suffix == '.ipynb' and path.is_relative_to((root / cfg['nbs_path']).resolve()):
+            return match[0]  # whether there is such a page, Sphinx sees
         if not path.exists() or not path.is_relative_to(root.resolve()):
             raise Broken(f'{file.name}: the link to {match[2]} leads nowhere')
         return f'{match[1]}({blob(cfg)}/{path.relative_to(root.resolve())}{"#" + anchor if anchor else ""})'
@@ -141,13 +174,14 @@ def site_links(text, file, root, cfg):
 
 def ways_in(file, cfg, alone):
     "The line under a lesson's title: run it, take it along, mend it. In Colab runs what can run `alone`, without the project's files."
-    path = f'{cfg["nbs_path"]}/{file.name}'
+    path, root = f'{cfg["nbs_path"]}/{place(file, cfg)}', up(file, cfg)
     repo = cfg['git_url'].partition('://')[2].partition('/')[2]
-    colab = f'[Colab](https://colab.research.google.com/github/{repo}/blob/{cfg["branch"]}/{path}) ([what it needs](open.md#In-Colab))'
+    hosted = f'https://colab.research.google.com/github/{repo}/blob/{cfg["branch"]}/{path}'
+    colab = f'[Colab]({hosted}) ([what it needs]({root}open.md#In-Colab))'
     links = [
-        '[JupyterLab](open.md#In-JupyterLab)',
+        f'[JupyterLab]({root}open.md#In-JupyterLab)',
         *([colab] if alone else []),
-        f'{{download}}`Download <files/{file.name}>`',
+        f'{{download}}`Download </files/{place(file, cfg)}>`',
         f'[Edit this page]({blob(cfg, "edit")}/{path})',
     ]
     return ':::{container} ways-in\n' + ' · '.join(links) + '\n:::'
@@ -185,9 +219,32 @@ def fold(cell):
     cell.metadata['mystnb'] = {**cell.metadata.get('mystnb', {}), 'code_prompt_show': f'Show {what}', 'code_prompt_hide': f'Hide {what}'}
 
 
+def public_names(source):
+    "The public names that a cell defines."
+    body = checked_cells.parse(source).body
+    defined = [n.name for n in body if isinstance(n, api_pages.DEFS)]
+    defined += [name for n in body for name in api_pages.given_names(n)]
+    return [name for name in dict.fromkeys(defined) if not name.startswith('_')]
+
+
+def with_anchors(nb, exported_cells):
+    "The anchors that nbdev's links to the names of a library notebook end in, each before the cell that defines it."
+    cells = []
+    for cell in nb.cells:
+        names = public_names(cell.source) if cell.id in exported_cells else []
+        spans = '\n'.join(f'<div id="{name.lower()}"></div>' for name in names)
+        if spans and cells and cells[-1].cell_type == 'markdown':
+            cells[-1].source += f'\n\n{spans}'
+        elif spans:
+            cells.append(nbformat.v4.new_markdown_cell(spans, id=f'{cell.id}-at'))
+        cells.append(cell)
+    return cells
+
+
 def notebook_page(file, root, cfg, known, entries):
     "A notebook as Sphinx reads it."
-    words = figures.describe(nbformat.read(file, as_version=4), file.name)
+    raw = nbformat.read(file, as_version=4)
+    words = figures.describe(raw, file.name)
     nb = processed(file)
     used = names_in(nb)
     for cell in nb.cells:
@@ -205,6 +262,8 @@ def notebook_page(file, root, cfg, known, entries):
         alone = not any("'benchmarks'" in c.source for c in nb.cells if c.cell_type == 'code')
         head += [ways_in(file, cfg, alone), f':::{{container}} stamp\n{verified.stamp(file, entries)}\n:::']
     nb.cells[0].source = '\n\n'.join(head)
+    if up(file, cfg):
+        nb.cells = with_anchors(nb, {c.id for c in raw.cells if c.cell_type == 'code' and checked_cells.is_exported(c.source)})
     return nb
 
 
@@ -227,15 +286,15 @@ def rows(header, lines):
     return '\n'.join(['| ' + ' | '.join(header) + ' |', '|' + '---|' * len(header), *('| ' + ' | '.join(line) + ' |' for line in lines)])
 
 
-def share_table(files):
+def share_table(files, cfg):
     "How many cells of each notebook would go red if what they show were false."
     shares = zip(files, checked_cells.shares(files), strict=True)
-    lines = [[f'[]({f.name})', str(s.counted), str(s.checked), f'{s.checked / max(s.counted, 1):.0%}'] for f, s in shares]
+    lines = [[f'[]({place(f, cfg)})', str(s.counted), str(s.checked), f'{s.checked / max(s.counted, 1):.0%}'] for f, s in shares]
     return rows(['notebook', 'cells that count', 'checked', 'share'], lines)
 
 
-def stamp_table(files, entries):
-    return rows(['notebook', 'last test run'], [[f'[]({f.name})', verified.stamp(f, entries)] for f in files])
+def stamp_table(files, cfg, entries):
+    return rows(['notebook', 'last test run'], [[f'[]({place(f, cfg)})', verified.stamp(f, entries)] for f in files])
 
 
 def test_table(root):
@@ -285,11 +344,27 @@ def numbered(file):
     return f'{file.name.partition("_")[0]} {title} <{file.name}>'
 
 
-def tocs(lessons, others, pages, has_modules):
+def toctree(docs, caption=''):
+    "A list of pages, shown at the side alone."
+    caption = f':caption: {caption}\n' if caption else ''
+    return f'```{{toctree}}\n:hidden:\n{caption}\n' + '\n'.join(docs) + '\n```'
+
+
+LIBRARY = 'How the library is built'
+
+
+def tocs(lessons, others, pages, has_modules, library=()):
     "The contents at the side."
-    parts = {'Lessons': lessons, 'More': [*others, *pages], 'Reference': ['api/index.md'] if has_modules else []}
-    made = [f'```{{toctree}}\n:hidden:\n:caption: {name}\n\n' + '\n'.join(docs) + '\n```' for name, docs in parts.items() if docs]
-    return '\n\n'.join(made)
+    parts = {'Lessons': lessons, 'More': [*others, *pages], 'Reference': ['api/index.md'] if has_modules else [], LIBRARY: library}
+    return '\n\n'.join(toctree(docs, name) for name, docs in parts.items() if docs)
+
+
+def families(library):
+    "Library notebooks below the one whose name they begin with (`exercises_05` below `exercises`): parent -> children."
+    stems = {f.stem: f for f in library}
+    parents = {f: stems.get(f.stem.rpartition('_')[0]) for f in library}
+    top = [f for f in library if parents.get(parents[f]) is not None or parents[f] is None]
+    return {f: [child for child in library if parents[child] == f and child not in top] for f in top}
 
 
 def bare(file):
@@ -304,18 +379,21 @@ def bare(file):
 def assemble(root, src, cfg, entries):
     "Write everything that Sphinx reads into the folder `src`."
     shutil.copytree(root / 'docs', src, dirs_exist_ok=True)
-    lessons, others = notebooks(root, cfg)
+    lessons, others, library = notebooks(root, cfg)
     mods = modules(root, cfg)
     known = known_names(mods)
-    files = [*lessons, *others]
-    (src / 'files').mkdir()
+    files, shelf = [*lessons, *others, *library], families(library)
     for file in [root / cfg['nbs_path'] / HOME, *files]:
-        nbformat.write(notebook_page(file, root, cfg, known, entries), src / file.name)
-        nbformat.write(bare(file), src / 'files' / file.name)
+        page = notebook_page(file, root, cfg, known, entries)
+        if shelf.get(file):
+            page.cells.append(nbformat.v4.new_markdown_cell(toctree([f.name for f in shelf[file]])))
+        for nb, to in ((page, src / place(file, cfg)), (bare(file), src / 'files' / place(file, cfg))):
+            to.parent.mkdir(parents=True, exist_ok=True)
+            nbformat.write(nb, to)
     write_reference(mods, src, cfg, known)
     values = {
-        'checked cells': share_table(files),
-        'stamps': stamp_table(files, entries),
+        'checked cells': share_table(files, cfg),
+        'stamps': stamp_table(files, cfg, entries),
         'tests': test_table(root),
         'pythons': pythons(root),
         'blob': blob(cfg),
@@ -328,14 +406,15 @@ def assemble(root, src, cfg, entries):
         page.write_text(link_names(fill(text, values, page.name), known, set()), encoding='utf-8')
         if page.name not in ('home.md', '404.md'):
             pages.append(page.name)
-    write_home(src, tocs([*map(numbered, lessons)], [f.name for f in others], pages, mods))
+    names = [place(f, cfg) for f in shelf]
+    write_home(src, tocs([*map(numbered, lessons)], [f.name for f in others], pages, mods, names))
 
 
 def write_reference(mods, src, cfg, known):
     (src / 'api').mkdir()
     for mod in mods:
         text = link_names(api_pages.page(mod, blob(cfg)), known, set())
-        (src / 'api' / f'{mod.name.rpartition(".")[2]}.md').write_text(text, encoding='utf-8')
+        (src / 'api' / f'{mod.short}.md').write_text(text, encoding='utf-8')
     if mods:
         (src / 'api' / 'index.md').write_text(api_pages.overview(mods), encoding='utf-8')
 
@@ -368,29 +447,40 @@ def sitemap(out, cfg):
 
 def llms(root, cfg):
     "llms.txt: what a language model should read, with a line on each."
-    lessons, others = notebooks(root, cfg)
+    lessons, others, library = notebooks(root, cfg)
+
+    def pages(files):
+        told = [(f, *title_of(nbformat.read(f, as_version=4))) for f in files]
+        return [f'- [{title}]({home_url(cfg)}{place(f, cfg).removesuffix(".ipynb")}.html): {blurb}' for f, title, blurb in told]
+
+    reference = [f'- [{m.name}]({home_url(cfg)}api/{m.short}.html): {api_pages.first_line(m.doc)}' for m in modules(root, cfg)]
+    parts = {'Lessons': pages(lessons), 'More': pages(others), 'Reference': reference, LIBRARY: pages(library)}
     lines = [f'# {cfg["title"]}', '', f'> {cfg["description"]}']
-    for heading, files in {'Lessons': lessons, 'More': others}.items():
-        lines += ['', f'## {heading}', '']
-        for file in files:
-            title, blurb = title_of(nbformat.read(file, as_version=4))
-            lines.append(f'- [{title}]({home_url(cfg)}{file.stem}.html): {blurb}')
-    lines += ['', '## Reference', '']
-    for mod in modules(root, cfg):
-        lines.append(f'- [{mod.name}]({home_url(cfg)}api/{mod.name.rpartition(".")[2]}.html): {api_pages.first_line(mod.doc)}')
+    for heading, listed in parts.items():
+        lines += ['', f'## {heading}', '', *listed] if listed else []
     return '\n'.join(lines) + '\n'
 
 
-def forward(mod, taken, out):
-    "nbdev's own links say `losses.html#bce_with_logits`: a page there leads on to the reference, unless a page of the site has that name."
-    short = mod.name.rpartition('.')[2]
-    if f'{short}.html' in taken:
-        return
-    to = f'api/{short}.html'
-    (out / f'{short}.html').write_text(
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{short}</title><meta name="robots" content="noindex">'
-        f'<script>location.replace("{to}" + location.hash)</script><p>Moved to <a href="{to}">{to}</a>.</p></html>\n',
-        encoding='utf-8',
+def forwards(mods):
+    "Pages that nbdev's own links name, `losses.html#bce_with_logits` -> for each of their anchors the page of the reference that has it."
+    found = {}
+    for mod in mods:
+        for name in mod.names:
+            if '/' not in name.notebook:  # a library notebook has its page, and the anchors, where nbdev says
+                page = re.sub(r'\d+[a-zA-Z0-9]*_', '', name.notebook.lower()).removesuffix('.ipynb') + '.html'
+                found.setdefault(page, {})[f'#{name.name.lower()}'] = f'api/{mod.short}.html'
+    return found
+
+
+def forward(page, anchors):
+    "A page that leads on: by its anchor, or to where most of its names are."
+    most = max([*anchors.values()], key=[*anchors.values()].count)
+    others = json.dumps({anchor: to for anchor, to in anchors.items() if to != most})
+    title = page.removesuffix('.html')
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title><meta name="robots" content="noindex">'
+        f'<script>location.replace(({others}[location.hash] ?? "{most}") + location.hash)</script>'
+        f'<p>Moved to <a href="{most}">{most}</a>.</p></html>\n'
     )
 
 
@@ -407,8 +497,9 @@ def finish(root, out, cfg):
     slim_icons(out)
     make_accessible(out)
     taken = set(page_list(out))
-    for mod in modules(root, cfg):
-        forward(mod, taken, out)
+    for page, anchors in forwards(modules(root, cfg)).items():
+        if page not in taken:
+            (out / page).write_text(forward(page, anchors), encoding='utf-8')
 
 
 ICON = re.compile(r'(?:"[\w-]+"|[A-Za-z_$][\w$]*):\[\d+,\d+,\[[^\]]*\],"[0-9a-f]+",(?:"[^"]*"|\[[^\]]*\])\],?')

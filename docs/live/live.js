@@ -21,7 +21,7 @@ async function fetched(name) {
   return answer;
 }
 
-async function part({ name, sha256 }) {
+async function part(name, { sha256 }) {
   const data = new Uint8Array(await (await fetched(`model/${name}`)).arrayBuffer());
   if (globalThis.crypto?.subtle) { // browsers offer it to pages that came safely, or from this very machine
     const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', data));
@@ -32,18 +32,14 @@ async function part({ name, sha256 }) {
 }
 
 async function start() {
-  const { onnx, weights } = bundle.files;
   const ort = await import(here('runtime/ort.wasm.bundle.min.mjs'))
     .catch(() => { throw new Error('runtime/ort.wasm.bundle.min.mjs could not be fetched: try again later'); });
   ort.env.wasm.numThreads = 1; // several would ask the site for special headers
   ort.env.wasm.wasmPaths = { wasm: here('runtime/ort-wasm-simd-threaded.wasm') };
-  const [graph, data] = await Promise.all([part(onnx), part(weights)]);
-  const session = await ort.InferenceSession.create(graph, {
-    executionProviders: ['wasm'],
-    externalData: [{ path: weights.name, data }],
-  });
+  const graph = await part('model.onnx', bundle.files['model.onnx']);
+  const session = await ort.InferenceSession.create(graph, { executionProviders: ['wasm'] });
   return async images => {
-    const { size } = bundle;
+    const size = bundle.pretrained_cfg.input_size[1];
     const { logits } = await session.run({ images: new ort.Tensor('float32', images, [1, 3, size, size]) });
     return sigmoid(logits.data);
   };
@@ -100,7 +96,8 @@ function reader(bitmap) {
 }
 
 function prepared(bitmap) {
-  return normalise(resize(bitmap.width, bitmap.height, reader(bitmap), bundle.size), bundle.mean, bundle.std);
+  const { input_size, mean, std } = bundle.pretrained_cfg;
+  return normalise(resize(bitmap.width, bitmap.height, reader(bitmap), input_size[1]), mean, std);
 }
 
 // ---- answering
@@ -186,7 +183,7 @@ function showShared() {
 function showLabels() {
   const { probs, truth } = shown;
   const groups = find('.one').checked ? bundle.exclusive : [];
-  const on = decide(probs, rows.map(row => Number(row.input.value)), bundle.vocab, groups);
+  const on = decide(probs, rows.map(row => Number(row.input.value)), bundle.label_names, groups);
   rows.forEach(({ name, row, sign, prob, bar, input, output }, i) => {
     const state = stateOf(on[i], truth, name);
     const grouped = groups.find(group => group.includes(name));
@@ -202,7 +199,7 @@ function showLabels() {
     input.setAttribute('aria-valuetext', `${number(Number(input.value))}, ${on[i] ? 'on' : 'off'}`);
   });
   showShared();
-  const names = bundle.vocab.filter((_, i) => on[i]);
+  const names = bundle.label_names.filter((_, i) => on[i]);
   const text = `${shown.name}: ${names.join(', ') || 'no label'}`;
   if (find('.answer').textContent !== text) find('.answer').textContent = text; // read aloud when it changes, and only then
   find('.truth').textContent = truth ? `Drawn with: ${truth.join(', ')} (${legend})` : '';
@@ -273,8 +270,8 @@ let bundle;
 let about;
 try {
   if (typeof WebAssembly !== 'object') throw new Error('This browser has no WebAssembly, or has it switched off; the classifier needs it.');
-  [bundle, about] = await Promise.all(['model/bundle.json', 'about.json'].map(async name => (await fetched(name)).json()));
-  bundle.vocab.forEach((name, i) => addRow(name, bundle.thresholds[i]));
+  [bundle, about] = await Promise.all(['model/config.json', 'about.json'].map(async name => (await fetched(name)).json()));
+  bundle.label_names.forEach((name, i) => addRow(name, bundle.thresholds[i]));
   about.examples.forEach(addExample);
   showScores();
   listen();

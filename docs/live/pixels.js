@@ -1,4 +1,4 @@
-// From pixels to what the network takes, and from its answer to labels: as `preprocess` and `decode` of multilabel_nb.inference do it.
+// From pixels to what the network takes, and from its answer to labels: as `preprocess` and `decide` of multilabel_nb.inference do it.
 
 const BITS = 22; // of the fraction in Pillow's fixed-point weights
 const LINES = 64; // of a picture that are looked at together

@@ -1,4 +1,4 @@
-"""What lesson 01 cannot show: fresh processes, missing packages, hostile files, and properties over many inputs."""
+"""What notebooks cannot show of tables: fresh processes, hostile files, properties."""
 
 import io
 import os
@@ -12,23 +12,31 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from multilabel_nb import explore
-from multilabel_nb.explore import (
+from multilabel_nb import tables
+from multilabel_nb.datablock import multilabel_datablock
+from multilabel_nb.datasets import multilabel_datasets
+from multilabel_nb.reading import label_lists, read_labels
+from multilabel_nb.splits import stratified_split
+from multilabel_nb.tables import (
     build_vocab,
     check_images,
     cooccurrence,
     count_labels,
-    drop_rare,
+    drop_rare_labels,
+    image_files,
+    image_path,
     one_hot,
-    random_split,
-    read_labels,
-    split_health,
-    stratified_split,
 )
 
 
 def fresh(code, **env):
-    return subprocess.run([sys.executable, '-c', code], env={**os.environ, **env}, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        [sys.executable, '-c', code],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
 
 
 def read(text, **kwargs):
@@ -36,30 +44,33 @@ def read(text, **kwargs):
 
 
 def labelled(*lists):
-    return pd.DataFrame({'image_name': [f'i{i}' for i in range(len(lists))], 'labels': [list(x) for x in lists]})
-
-
-def test_module_needs_neither_fastai_nor_torch_nor_matplotlib():
-    code = (
-        'import sys, multilabel_nb.explore; print(*{m.split(".")[0] for m in sys.modules} & {"fastai", "torch", "matplotlib", "iterstrat"})'
+    return pd.DataFrame(
+        {
+            'image_name': [f'i{i}' for i in range(len(lists))],
+            'labels': [list(x) for x in lists],
+        }
     )
+
+
+def test_modules_need_pandas_alone():
+    code = """
+import sys, multilabel_nb.reading, multilabel_nb.tables, multilabel_nb.splits
+heavy = {"fastai", "torch", "matplotlib", "iterstrat", "sklearn", "PIL", "tqdm"}
+print(*{m.split(".")[0] for m in sys.modules} & heavy)
+"""
     assert fresh(code).strip() == ''
 
 
 def test_vocabulary_is_the_same_in_every_process():
     code = """
 import io
-from multilabel_nb.explore import build_vocab, count_labels, read_labels
-df = read_labels(io.StringIO('image_name,tags\\na,clear road water\\nb,haze primary\\nc,cloudy\\n'))
+from multilabel_nb.reading import read_labels
+from multilabel_nb.tables import build_vocab, count_labels
+text = 'image_name,tags\\na,clear road water\\nb,haze primary\\nc,cloudy\\n'
+df = read_labels(io.StringIO(text))
 print(build_vocab(df, [0, 1, 2]), list(count_labels(df).index))
 """
     assert len({fresh(code, PYTHONHASHSEED=seed) for seed in '01'}) == 1
-
-
-def test_stratified_split_says_which_package_is_missing(monkeypatch):
-    monkeypatch.setitem(sys.modules, 'iterstrat.ml_stratifiers', None)
-    with pytest.raises(ImportError, match='pip install iterative-stratification'):
-        stratified_split(labelled('a', 'b', 'a', 'b', 'a'))
 
 
 @pytest.mark.parametrize(
@@ -114,7 +125,10 @@ def test_table_as_spreadsheets_write_it(tmp_path):
 
 def test_repeated_label_is_merged_and_told(capsys):
     df = read('image_name,tags\na,x y x x\nb,y\n')
-    assert df['labels'].tolist() == [['x', 'y'], ['y']] and df['repeated'].tolist() == [['x', 'x'], []]
+    assert df['labels'].tolist() == [['x', 'y'], ['y']] and df['repeated'].tolist() == [
+        ['x', 'x'],
+        [],
+    ]
     assert 'line 2 (a): x, x' in capsys.readouterr().out
     assert count_labels(df).loc['x'].tolist() == [1, 3]
     read('image_name,tags\na,x x\n', verbose=False)
@@ -124,7 +138,7 @@ def test_repeated_label_is_merged_and_told(capsys):
 def test_image_without_label_goes_all_the_way():
     df = read('image_name,tags\na,\nb,x\nc,\nd,x\ne,\n', allow_empty=True)
     assert one_hot(df, ['x']).ravel().tolist() == [0, 1, 0, 1, 0]
-    assert cooccurrence(df).to_numpy().tolist() == [[2]] and len(drop_rare(df, 2)[0]) == 5
+    assert cooccurrence(df).to_numpy().tolist() == [[2]] and len(drop_rare_labels(df, 2)[0]) == 5
     train, valid = stratified_split(df, 0.4)
     assert sorted(train + valid) == [0, 1, 2, 3, 4]
 
@@ -142,14 +156,56 @@ def test_texts_are_not_lists_of_labels():
         count_labels(pd.DataFrame({'tags': ['a']}))
 
 
-def test_drop_rare_tells_of_labels_that_shrink_and_refuses_to_drop_all():
+def test_labels_that_are_no_texts_are_refused_in_the_same_words_everywhere():
+    df = labelled([16, 0], *[[7, 0]] * 4)
+    for look in (label_lists, count_labels, cooccurrence, stratified_split):
+        with pytest.raises(ValueError, match='row 0 holds the label 16, which is not a text'):
+            look(df)
+    with pytest.raises(ValueError, match='write str'):
+        one_hot([['a']], [16, 0])
+
+
+def test_the_column_of_the_images_comes_first_and_endings_are_seen():
+    df = read('n,fname,tags\n1,a.jpeg,x\n2,b,x\n', image_col='fname')
+    assert list(df.columns) == ['fname', 'n', 'tags', 'labels', 'repeated']
+    names = ['a.jpeg', 'b.jpg']
+    assert [file.name for file in image_files(df, '.')] == names
+    assert [image_path(row, '.').name for _, row in df.iterrows()] == names
+    with pytest.raises(ValueError, match="column 'n' holds 1, which names no image"):
+        image_files(df, '.', image_col='n')
+
+
+def test_both_pipelines_find_images_and_refuse_tables_alike(tmp_path):
+    df = read('fname,tags\na.png,x\nb.png,y\n', image_col='fname')
+    for name in df['fname']:
+        Image.new('RGB', (8, 8)).save(tmp_path / name)
+    splits = [[0], [1]]
+    block = multilabel_datablock(tmp_path, ['x', 'y'], lambda df: splits)
+    for dsets in (
+        multilabel_datasets(df, tmp_path, ['x', 'y'], splits),
+        block.datasets(df),
+    ):
+        assert [x.size for x, y in (dsets.train[0], dsets.valid[0])] == [(8, 8)] * 2
+    for build in (
+        lambda **how: multilabel_datasets(df, tmp_path, ['x', 'y'], splits, **how),
+        lambda **how: multilabel_datablock(tmp_path, ['x', 'y'], **how).datasets(df),
+    ):
+        with pytest.raises(ValueError, match="no column 'id'"):
+            build(image_col='id')
+        with pytest.raises(TypeError, match='sufix'):
+            build(sufix='.png')
+    with pytest.raises(ValueError, match='splits holds 2'):
+        multilabel_datasets(df, tmp_path, ['x', 'y'], [[0], [2]])
+
+
+def test_drop_rare_labels_tells_of_labels_that_shrink_and_refuses_to_drop_all():
     df = labelled('ab', 'a', 'cb', 'c', 'c')
-    kept, report = drop_rare(df, 3)
+    kept, report = drop_rare_labels(df, 3)
     assert list(kept.index) == [3, 4] and report.gone == {'a': 2, 'b': 2} and report.shrunk == ['c']
-    assert str(report) == '3 rows dropped; 2 labels gone (a 2, b 2); 1 label left; now under 3: c'
+    assert str(report) == 'rows dropped: 3; labels gone: 2 (a 2, b 2); labels left: 1; now under 3: c'
     with pytest.raises(ValueError, match='nothing would be left'):
-        drop_rare(df, 4)
-    assert len(drop_rare(df, 1)[0]) == 5
+        drop_rare_labels(df, 4)
+    assert len(drop_rare_labels(df, 1)[0]) == 5
 
 
 @pytest.mark.parametrize('idxs', [[True, False, True], [0.0, 1.0], ['0'], [3], [-1], [0, 99]])
@@ -160,74 +216,17 @@ def test_what_is_no_position_is_refused(idxs):
 
 def test_vocabulary_tells_what_it_leaves_out(capsys):
     assert build_vocab(labelled('b', 'a', 'ac'), np.array([1, 0])) == ['a', 'b']
-    assert capsys.readouterr().out == 'not in the training rows, so not in the vocabulary: c (1 image)\n'
+    assert capsys.readouterr().out == 'not in the training rows, so not in the vocabulary: c (images: 1)\n'
     with pytest.raises(ValueError, match='carry no label'):
         build_vocab(labelled('', 'a'), [0])
 
 
-@settings(max_examples=40, deadline=None)
-@given(n=st.integers(2, 300), pct=st.floats(0.01, 0.99), seed=st.integers(0, 2**32 - 1))
-def test_random_split_deals_out_every_row_once(n, pct, seed):
-    if not 0 < int(n * pct) < n:
-        with pytest.raises(ValueError):
-            random_split(n, pct, seed)
-        return
-    train, valid = random_split(n, pct, seed)
-    assert sorted(train + valid) == list(range(n)) and len(valid) == int(n * pct) and all(type(i) is int for i in train)
-
-
 @settings(max_examples=25, deadline=None)
-@given(rows=st.lists(st.sets(st.sampled_from('abcde')), min_size=10, max_size=60), seed=st.integers(0, 1000))
-def test_one_hot_and_stratified_split_hold_for_any_table(rows, seed):
+@given(rows=st.lists(st.sets(st.sampled_from('abcde')), min_size=10, max_size=60))
+def test_one_hot_holds_for_any_table(rows):
     df = labelled(*(sorted(row) for row in rows))
     targs = one_hot(df, list('abcde'))
     assert [{label for label, on in zip('abcde', row, strict=True) if on} for row in targs] == rows
-    if targs.any():
-        train, valid = stratified_split(df, 0.3, seed)
-        assert sorted(train + valid) == list(range(len(df)))
-
-
-@pytest.mark.parametrize('pct', [0, 1, -0.1, 1.5, 0.01])
-def test_split_that_leaves_a_side_empty_is_refused(pct):
-    with pytest.raises(ValueError, match='valid_pct'):
-        random_split(10, pct)
-    with pytest.raises(ValueError, match='valid_pct'):
-        stratified_split(labelled(*'ababababab'), pct)
-
-
-@pytest.fixture
-def tiles(tmp_path):
-    "Three different pictures, and a folder like that of a data set."
-    (tmp_path / 'train').mkdir()
-    rng = np.random.default_rng(0)
-    for name in 'abc':
-        Image.fromarray(rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)).save(tmp_path / f'train/{name}.png')
-    return tmp_path
-
-
-def test_pictures_saved_in_another_mode_or_format_are_the_same_picture(tiles):
-    Image.open(tiles / 'train/a.png').convert('RGBA').save(tiles / 'train/d.png', compress_level=1)
-    df = pd.DataFrame({'image_name': list('abcd'), 'labels': [['x']] * 4})
-    health = split_health(df, ([0, 1], [2, 3]), tiles, progress=False, suffix='.png')
-    assert not health and health.problems == ['a.png (train, row 0) and d.png (valid, row 3) are the same picture']
-    assert split_health(df, ([0, 3], [1, 2]), tiles, progress=False, suffix='.png')
-
-
-def test_split_health_names_a_file_it_cannot_read(tiles):
-    (tiles / 'train/b.png').write_text('no picture')
-    df = pd.DataFrame({'image_name': list('abx'), 'labels': [['x']] * 3})
-    with pytest.raises(ValueError, match='row 1: b.png cannot be read'):
-        split_health(df, ([0, 1], [2]), tiles, progress=False, suffix='.png')
-    with pytest.raises(ValueError, match='row 2: x.png cannot be read'):
-        split_health(df, ([0], [2]), tiles, progress=False, suffix='.png')
-
-
-def test_split_health_refuses_an_empty_side_and_index_labels():
-    df = labelled('a', 'b', 'c')
-    with pytest.raises(ValueError, match='valid is empty'):
-        split_health(df, ([0, 1, 2], []))
-    with pytest.raises(ValueError, match='valid holds 3'):
-        split_health(df, ([0, 1], [3]))
 
 
 @pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'GIF', 'TIFF', 'WEBP', 'BMP'])
@@ -247,11 +246,11 @@ def test_cut_off_files_of_any_kind_are_found(tmp_path, kind):
     (tmp_path / 'folder').mkdir()
     names = ['whole', 'half', 'stub', 'empty', 'text', 'folder', 'nowhere']
     df = pd.DataFrame({'fname': names})
-    found = check_images(df, tmp_path, progress=False, image_col='fname', folder='.', suffix='').set_index('row')['problem']
+    found = check_images(df, tmp_path, suffix='', progress=False).set_index('row')['problem']
     assert list(found.index) == [1, 2, 3, 4, 5, 6]
     assert found[3] == found[4] == 'not an image of any known format' and found[6] == 'missing'
     with pytest.raises(ValueError, match=r'(?s)6 of 7 images.*row 1: half.*row 6: nowhere is missing'):
-        check_images(df, tmp_path, raises=True, progress=False, image_col='fname', folder='.', suffix='')
+        check_images(df, tmp_path, suffix='', raises=True, progress=False)
 
 
 def test_jpeg_that_lacks_only_its_last_rows_is_found(tmp_path):
@@ -259,4 +258,4 @@ def test_jpeg_that_lacks_only_its_last_rows_is_found(tmp_path):
     Image.fromarray(noise).convert('CMYK').save(tmp_path / 'a.jpg')
     whole = (tmp_path / 'a.jpg').read_bytes()
     (tmp_path / 'a.jpg').write_bytes(whole[:-200])
-    assert 'truncated' in explore._image_problem(tmp_path / 'a.jpg')
+    assert 'truncated' in tables._image_problem(tmp_path / 'a.jpg')

@@ -1,0 +1,46 @@
+"""What the notebook on files cannot show: a full disk, and locks between processes."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from multilabel_nb.files import locked, write_atomically
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    file = tmp_path / 'a.json'
+    write_atomically(file, b'old')
+    monkeypatch.setattr(os, 'replace', lambda *_: (_ for _ in ()).throw(OSError('disk full')))
+    with pytest.raises(OSError, match='disk full'):
+        write_atomically(file, b'new')
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == [b'old']
+
+
+ADD = """
+import sys
+from pathlib import Path
+from multilabel_nb.files import locked
+number = Path(sys.argv[1])
+for _ in range(50):
+    with locked(f'{number}.lock') as held:
+        number.write_text(str(int(number.read_text()) + held))
+"""
+
+
+def test_processes_wait_for_each_other(tmp_path):
+    number = tmp_path / 'number'
+    number.write_text('0')
+    processes = [subprocess.Popen([sys.executable, '-c', ADD, str(number)]) for _ in range(3)]
+    assert [process.wait(timeout=60) for process in processes] == [0] * 3
+    assert number.read_text() == '150' and os.listdir(tmp_path) == ['number']
+
+
+def test_a_killed_holder_lets_go(tmp_path):
+    code = f'from multilabel_nb.files import locked\nwith locked({str(tmp_path / "lock")!r}):\n    print("held", flush=True); input()'
+    with subprocess.Popen([sys.executable, '-c', code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == 'held\n'
+        process.kill()
+    with locked(tmp_path / 'lock') as held:
+        assert held

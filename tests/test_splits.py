@@ -1,0 +1,157 @@
+"""What notebooks cannot show of splits: hostile files, properties of many inputs."""
+
+import sys
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from multilabel_nb.reading import label_lists
+from multilabel_nb.splits import check_split, random_split, stratified_split
+from multilabel_nb.tables import count_labels, one_hot
+
+
+def labelled(*lists):
+    names = [f'i{i}' for i in range(len(lists))]
+    return pd.DataFrame({'image_name': names, 'labels': [list(x) for x in lists]})
+
+
+def lacking(df, splits):
+    "Labels on two images or more that training lacks, and that validation lacks."
+    counts = count_labels(df)['images']
+    there = [count_labels(df.iloc[side]).index for side in splits]
+    return [set(counts.index[counts > 1]) - set(labels) for labels in there]
+
+
+@settings(max_examples=40, deadline=None)
+@given(n=st.integers(2, 300), pct=st.floats(0.01, 0.99), seed=st.integers(0, 2**32 - 1))
+def test_random_split_deals_out_every_row_once(n, pct, seed):
+    if not 0 < int(n * pct) < n:
+        with pytest.raises(ValueError):
+            random_split(n, pct, seed)
+        return
+    train, valid = random_split(n, pct, seed)
+    assert sorted(train + valid) == list(range(n)) and len(valid) == int(n * pct)
+    assert all(type(i) is int for i in train)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    rows=st.lists(st.sets(st.sampled_from('abcde')), min_size=10, max_size=60),
+    seed=st.integers(0, 1000),
+)
+def test_stratified_split_deals_out_every_row_once(rows, seed):
+    df = labelled(*(sorted(row) for row in rows))
+    if any(rows):
+        train, valid = stratified_split(df, 0.3, seed)
+        assert sorted(train + valid) == list(range(len(df)))
+        assert len(valid) == int(0.3 * len(df)) and all(type(i) is int for i in train)
+    else:
+        with pytest.raises(ValueError, match='no row carries a label'):
+            stratified_split(df, 0.3, seed)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.lists(st.sets(st.sampled_from('abcdef')), min_size=4, max_size=10),
+    pct=st.sampled_from([0.3, 0.5, 0.7]),
+    seed=st.integers(0, 1000),
+)
+def test_no_split_of_a_small_table_leaves_out_fewer_labels(rows, pct, seed):
+    df = labelled(*(sorted(row) for row in rows))
+    if not any(rows):
+        return
+    train, valid = stratified_split(df, pct, seed)
+    targs = one_hot(df, list('abcdef'))
+    targs = np.column_stack([targs, ~targs.any(axis=1)])  # no label counts as one more
+    images = targs.sum(axis=0)
+
+    def missed(valid):
+        inside = targs[list(valid)].sum(axis=0)
+        return [((images > 1) & (inside == n)).sum() for n in (images, 0)]
+
+    best = min(missed(side) for side in combinations(range(len(df)), len(valid)))
+    assert missed(valid) == best
+
+
+@pytest.mark.parametrize('seed', range(3))
+@pytest.mark.parametrize('images, pct, sizes', [(2, 0.2, (48, 12)), (6, 0.1, (162, 18))])
+def test_few_images_of_many_labels_keep_the_size_asked_for(images, pct, sizes, seed):
+    """iterative-stratification gives 60 and 0 rows, and 150 and 30."""
+    df = labelled(*[[f'label {j}'] for j in range(30) for _ in range(images)])
+    train, valid = stratified_split(df, pct, seed)
+    assert (len(train), len(valid)) == sizes
+    assert len(count_labels(df.iloc[train])) == 30
+    assert len(count_labels(df.iloc[valid])) == sizes[1]
+
+
+def test_many_rare_tags_stand_on_both_sides_where_there_is_room():
+    """2000 images, 1100 tags, a tenth for validation: chance leaves out about 360."""
+    rng = np.random.default_rng(1)
+    p = 1 / np.arange(1, 1101)
+    chosen = [rng.choice(1100, rng.integers(1, 6), replace=False, p=p / p.sum()) for _ in range(2000)]
+    df = labelled(*[[f'tag {j}' for j in row] for row in chosen])
+    by_chance = lacking(df, random_split(2000, 0.1))
+    train, valid = stratified_split(df, 0.1)
+    untaught, untested = lacking(df, (train, valid))
+    assert (len(train), len(valid)) == (1800, 200) and not untaught
+    assert len(untested) < 0.4 * len(by_chance[1])
+    # with room for all, none is missing
+    assert lacking(df, stratified_split(df, 0.4)) == [set(), set()]
+
+
+def test_stratified_split_needs_no_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'iterstrat.ml_stratifiers', None)
+    monkeypatch.setitem(sys.modules, 'sklearn', None)
+    assert len(stratified_split(labelled(*'ababab'), 0.4)[1]) == 2
+
+
+@pytest.mark.parametrize('pct', [0, 1, -0.1, 1.5, 0.01])
+def test_split_that_leaves_a_side_empty_is_refused(pct):
+    with pytest.raises(ValueError, match='valid_pct'):
+        random_split(10, pct)
+    with pytest.raises(ValueError, match='valid_pct'):
+        stratified_split(labelled(*'ababababab'), pct)
+
+
+@pytest.fixture
+def tiles(tmp_path):
+    "Three different pictures in a folder."
+    rng = np.random.default_rng(0)
+    for name in 'abc':
+        pixels = rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f'{name}.png')
+    return tmp_path
+
+
+def test_pictures_saved_in_another_mode_or_format_are_the_same_picture(tiles):
+    Image.open(tiles / 'a.png').convert('RGBA').save(tiles / 'd.png', compress_level=1)
+    df = pd.DataFrame({'image_name': list('abcd'), 'labels': [['x']] * 4})
+    look = dict(folder=tiles, suffix='.png', progress=False)
+    report = check_split(df, ([0, 1], [2, 3]), **look)
+    assert not report
+    assert report.problems == ['a.png (train, row 0) and d.png (valid, row 3) are the same picture']
+    assert check_split(df, ([0, 3], [1, 2]), **look)
+
+
+def test_check_split_names_a_file_it_cannot_read(tiles):
+    (tiles / 'b.png').write_text('no picture')
+    df = pd.DataFrame({'image_name': ['a.png', 'b.png', 'x.png'], 'labels': [['x']] * 3})
+    with pytest.raises(ValueError, match='row 1: b.png cannot be read'):
+        check_split(df, ([0, 1], [2]), tiles, progress=False)
+    with pytest.raises(ValueError, match='row 2: x.png cannot be read'):
+        check_split(df, ([0], [2]), tiles, progress=False)
+
+
+def test_check_split_refuses_an_empty_side_index_labels_and_misspelt_keywords():
+    df = labelled('a', 'b', 'c')
+    with pytest.raises(ValueError, match='valid is empty'):
+        check_split(df, ([0, 1, 2], []))
+    with pytest.raises(ValueError, match='valid holds 3'):
+        check_split(df, ([0, 1], [3]))
+    with pytest.raises(TypeError, match='groups'):
+        check_split(df, ([0, 1], [2]), groups=label_lists(df))
