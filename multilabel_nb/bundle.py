@@ -277,7 +277,7 @@ def save_bundle(
     config, files = _with_weights(path, network, expected, config)
     if onnx:
         if progress:
-            print(f'{path}: writing ONNX takes some seconds', file=sys.stderr)
+            print(f'{path.name}: writing ONNX takes seconds', file=sys.stderr)
         files[ONNX] = _onnx_file(path, network, expected[0])
         _compare('onnx', path, expected, config, files)
     write_bundle(path, config, files, overwrite)
