@@ -45,12 +45,12 @@ def train(folder):
     "A probe behind EfficientNet-Lite0, saved as fastai's pickle and as a bundle; what the other steps need, as a dictionary."
     import torch
 
+    from multilabel_nb.bundle import save_bundle
     from multilabel_nb.datasets import multilabel_dataloaders, multilabel_datasets
     from multilabel_nb.reading import read_labels
+    from multilabel_nb.sources import data_name, planet_sample
     from multilabel_nb.splits import random_split
     from multilabel_nb.tables import build_vocab, drop_rare_labels
-    from multilabel_nb.bundle import save_bundle
-    from multilabel_nb.sources import data_name, planet_sample
     from multilabel_nb.training import multilabel_learner, train_probe
 
     src = planet_sample()
@@ -258,10 +258,10 @@ def variants(folder, facts, n_calibration):
     import numpy as np
     import onnxruntime as ort
 
-    from multilabel_nb.tables import one_hot
+    from multilabel_nb.images import open_rgb
     from multilabel_nb.inference import preprocess
     from multilabel_nb.metrics import score_report
-    from multilabel_nb.images import open_rgb
+    from multilabel_nb.tables import one_hot
 
     def images(files):
         return np.stack([preprocess(open_rgb(file), SIZE, MEAN, STD) for file in files])

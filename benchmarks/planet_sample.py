@@ -23,16 +23,16 @@ import pandas as pd
 import torch
 from scipy.stats import t as student
 
+from multilabel_nb.backbones import load_backbone
 from multilabel_nb.datasets import multilabel_dataloaders, multilabel_datasets
+from multilabel_nb.files import write_atomically
+from multilabel_nb.heads import MultiLevelFeatures
+from multilabel_nb.images import open_rgb
+from multilabel_nb.metrics import constant_prediction, score_report
 from multilabel_nb.reading import read_labels
+from multilabel_nb.sources import is_standin, planet_sample
 from multilabel_nb.splits import random_split
 from multilabel_nb.tables import build_vocab, drop_rare_labels, one_hot
-from multilabel_nb.metrics import constant_prediction, score_report
-from multilabel_nb.files import write_atomically
-from multilabel_nb.images import open_rgb
-from multilabel_nb.sources import is_standin, planet_sample
-from multilabel_nb.backbones import load_backbone
-from multilabel_nb.heads import MultiLevelFeatures
 from multilabel_nb.training import (
     extract_features,
     fit_probe,

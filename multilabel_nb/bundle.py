@@ -10,9 +10,9 @@ import copy
 import hashlib
 import json
 import platform
+import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -36,38 +36,44 @@ from .engines import start_engine, unwrap
 # %% ../nbs/library/bundle.ipynb #b89d04ba
 def _pictures(size: int) -> np.ndarray:
     # noise around eight colours, so that no network takes them for the same
-    rng = np.random.default_rng(0)
-    noise = rng.standard_normal((8, 3, size, size), np.float32)
-    return noise + 2 * rng.standard_normal((8, 3, 1, 1), np.float32)
+    normal = np.random.default_rng(0).standard_normal
+    noise, colours = normal((8, 3, size, size), 'f'), normal((8, 3, 1, 1), 'f')
+    return noise + 2 * colours
 
 
 def _not_logits(answer: np.ndarray) -> str | None:
     # what the network ends in, if it is something that no bundle wants
     if answer.shape[1] > 1 and np.allclose(answer.sum(1), 1, atol=1e-3):
         return 'softmax: its answers to noise sum to 1'
-    if ((answer >= 0) & (answer <= 1)).all():
-        return 'sigmoid: its answers to noise all lie in [0, 1]'
+    inside = ((answer >= 0) & (answer <= 1)).all()
+    return 'sigmoid: its answers to noise all lie in [0, 1]' if inside else None
 
 
 def _expected(path: Path, network: Any, size: int, n_labels: int) -> tuple:
     # pictures, and the logits that the network gives for them
     import torch
 
-    pictures, cure = _pictures(size), 'bundle a module whose forward returns them alone'
+    pictures = _pictures(size)
     with torch.inference_mode():
         answer = network(torch.from_numpy(pictures))
     if not isinstance(answer, torch.Tensor):
-        kind = type(answer).__name__
-        raise ValueError(f'{path}: the network returns a {kind}, not logits: {cure}')
+        raise ValueError(
+            f'{path}: the network returns a {type(answer).__name__}, not logits: '
+            'bundle a module whose forward returns them alone'
+        )
     if answer.shape != (len(pictures), n_labels):
-        got = f'{len(pictures)} pictures give {tuple(answer.shape)}'
-        raise ValueError(f'{path}: vocab has {n_labels} labels, but {got}')
+        raise ValueError(
+            f'{path}: vocab has {n_labels} labels, but {len(pictures)} pictures '
+            f'give {tuple(answer.shape)}'
+        )
     answer = answer.float().numpy()
     if not np.isfinite(answer).all():
         raise ValueError(f'{path}: the network gives nan or inf for finite pictures')
     if last := _not_logits(answer):
-        cure = 'leave that layer out (model[:-1]): a bundle applies the sigmoid itself'
-        raise ValueError(f'{path}: the network ends in a {last}; {cure}')
+        raise ValueError(
+            f'{path}: the network ends in a {last}; leave that layer out '
+            '(model[:-1]): a bundle applies the sigmoid itself'
+        )
     return pictures, answer
 
 # %% ../nbs/library/bundle.ipynb #2d3843d5
@@ -95,9 +101,10 @@ def _onnx_file(path: Path, network: Any, pictures: np.ndarray) -> bytes:
     try:
         return _written(network, pictures)
     except Exception as e:  # the exporter raises many kinds
-        why, cure = f'{type(e).__name__}: {str(e)[:400]}', 'onnx=False leaves it out'
-        what = 'this network cannot be written as ONNX'
-        raise RuntimeError(f'{path}: {what} ({cure}): {why}') from None
+        raise RuntimeError(
+            f'{path}: this network cannot be written as ONNX (onnx=False leaves it '
+            f'out): {type(e).__name__}: {str(e)[:400]}'
+        ) from None
 
 # %% ../nbs/library/bundle.ipynb #5d1435aa
 def _labels(vocab: Any, thresh: Any, exclusive: Any, calibration: Any) -> dict:
@@ -119,41 +126,39 @@ def _labels(vocab: Any, thresh: Any, exclusive: Any, calibration: Any) -> dict:
 # %% ../nbs/library/bundle.ipynb #84513f10
 # of timm's own words about a network, those that stay true
 _TIMMS = 'first_conv', 'classifier', 'pool_size', 'fixed_input_size', 'license'
+_SQUEEZED = {'interpolation': 'bilinear', 'crop_pct': 1.0, 'crop_mode': 'squash'}
 
 
 def _unnamed(network: Any) -> dict:
-    name = type(network).__name__
-    return {'architecture': name, 'network': {}, 'model_args': {}}
+    return {'architecture': type(network).__name__, 'network': {}, 'model_args': {}}
 
 
 def _described(network: Any, size: int, mean: Any, std: Any) -> dict:
     from multilabel_nb.heads import describe_network
 
     known = describe_network(network) or {}
-    known.pop('num_classes', None)
-    ours = {k: known.pop(k) for k in ('architecture', 'model_args') if k in known}
+    ours = {k: known.pop(k) for k in _unnamed(None) if k in known}
     timms = getattr(network, 'pretrained_cfg', {}) if known else {}
     cfg = {key: timms[key] for key in _TIMMS if timms.get(key)}
-    crop = {'interpolation': 'bilinear', 'crop_pct': 1.0, 'crop_mode': 'squash'}
     stats = {'mean': [float(x) for x in mean], 'std': [float(x) for x in std]}
-    picture = {'input_size': [3, size, size], **crop, **stats}
-    named = {**_unnamed(network), **ours, 'network': known}
-    return {**named, 'pretrained_cfg': {**cfg, **picture}}
+    picture = {**cfg, 'input_size': [3, size, size], **_SQUEEZED, **stats}
+    return {**_unnamed(network), **ours, 'network': known, 'pretrained_cfg': picture}
 
 
-def _about(data_digest: str | None, scores: dict | None, onnx: bool) -> dict:
-    libraries = ['numpy', 'pillow', 'torch', 'safetensors']
-    libraries += ['timm'] if find_spec('timm') else []
-    libraries += ['onnx', 'onnxscript'] if onnx else []
-    versions = {name: version(name) for name in libraries}
-    ours = {'multilabel_nb': multilabel_nb.__version__}
+def _about(data_digest: str | None, scores: dict | None) -> dict:
+    names = 'numpy', 'pillow', 'torch', 'safetensors', 'timm', 'onnx', 'onnxscript'
+    used = [name for name in names if find_spec(name.replace('pillow', 'PIL'))]
     rows = (scores or {}).items()
     return {
         'format': FORMAT,
         'format_version': FORMAT_VERSION,
         'scores': {row: {k: float(x) for k, x in said.items()} for row, said in rows},
         'data_sha256': data_digest,
-        'versions': {**ours, 'python': platform.python_version(), **versions},
+        'versions': {
+            'multilabel_nb': multilabel_nb.__version__,
+            'python': platform.python_version(),
+            **{name: version(name) for name in used},
+        },
     }
 
 # %% ../nbs/library/bundle.ipynb #4a355279
@@ -162,8 +167,10 @@ def _compare(engine: str, path: Path, expected: tuple, config: dict, *rest) -> N
     start = start_engine(path, engine, config | {'calibration': None}, *rest)
     gap = abs(start(pictures) - np.exp(-np.logaddexp(0, -logits))).max()
     if not gap <= 1e-4:
-        what = f'{engine} differs from the model by {gap:.1e} in a probability'
-        raise RuntimeError(f'{path}: not saved, because {what}')
+        raise RuntimeError(
+            f'{path}: not saved, because {engine} differs from the model by '
+            f'{gap:.1e} in a probability'
+        )
 
 
 def _with_weights(path: Path, network: Any, expected: tuple, config: dict) -> tuple:
@@ -171,8 +178,7 @@ def _with_weights(path: Path, network: Any, expected: tuple, config: dict) -> tu
     from safetensors.torch import save
 
     state = network.state_dict().items()
-    tensors = {name: x.detach().clone().contiguous() for name, x in state}
-    files = {WEIGHTS: save(tensors)}
+    files = {WEIGHTS: save({name: x.clone().contiguous() for name, x in state})}
     if config['network']:
         try:
             _compare('torch', path, expected, config, files)
@@ -207,16 +213,7 @@ def digest_data(
         whole.update(json.dumps([file.name, content, sorted(names)]).encode())
     return whole.hexdigest()
 
-# %% ../nbs/library/bundle.ipynb #9e83f7d0
-@contextmanager
-def _steps(progress: bool) -> Iterator[Callable[[str], None]]:
-    from tqdm import tqdm
-
-    form = 'save_bundle: {desc} [{elapsed}]'
-    with tqdm(bar_format=form, disable=not progress, leave=False) as bar:
-        yield bar.set_description_str
-
-# %% ../nbs/library/bundle.ipynb #d6b729e4
+# %% ../nbs/library/bundle.ipynb #e310a45e
 def _check_packages(path: Path, onnx: bool) -> None:
     needed = ['safetensors', *(['onnx', 'onnxscript', 'onnxruntime'] if onnx else [])]
     if missing := [name for name in needed if find_spec(name) is None]:
@@ -224,13 +221,9 @@ def _check_packages(path: Path, onnx: bool) -> None:
         raise ImportError(f'{path}: writing ONNX needs {missing[0]}: {cure}')
 
 
-def _checked(path: Path, config: dict) -> dict:
-    # as it will be read again, before the long part
-    entry = {'bytes': 0, 'sha256': hashlib.sha256().hexdigest()}
-    check_config({**config, 'files': {WEIGHTS: entry}}, str(path))
-    return config
+_NO_FILES = {WEIGHTS: {'bytes': 0, 'sha256': hashlib.sha256().hexdigest()}}
 
-# %% ../nbs/library/bundle.ipynb #1d2e70af
+# %% ../nbs/library/bundle.ipynb #227f7437
 def save_bundle(
     path: str | Path,  # where to: a file whose name ends in `.zip`, else a folder
     model: Any,  # torch module: normalised images `(N, 3, H, W)` to logits `(N, C)`
@@ -246,7 +239,7 @@ def save_bundle(
     data_digest: str | None = None,  # of the training data, from `digest_data`
     overwrite: bool = False,  # replace the bundle that is there
     onnx: bool = True,  # also write the graph for onnxruntime
-    progress: bool = True,  # say what is going on: writing ONNX takes seconds
+    progress: bool = True,  # say on standard error that writing ONNX takes seconds
 ) -> Path:  # `path`
     """Write all that prediction needs, after both engines gave the model's answers.
 
@@ -277,17 +270,15 @@ def save_bundle(
     check_place(path, overwrite)
     _check_packages(path, onnx)
     config = _labels(vocab, thresh, exclusive, calibration)
-    config |= _described(unwrap(model), size, mean, std)
-    config = _checked(path, config | _about(data_digest, scores, onnx))
-    with _steps(progress) as step:
-        step('trying the network')
-        network = copy.deepcopy(unwrap(model)).cpu().float().eval()
-        expected = _expected(path, network, size, config['num_classes'])
-        config, files = _with_weights(path, network, expected, config)
-        if onnx:
-            step('writing ONNX')
-            files[ONNX] = _onnx_file(path, network, expected[0])
-            step('comparing')
-            _compare('onnx', path, expected, config, files)
-        write_bundle(path, config, files, overwrite)
+    config |= _described(unwrap(model), size, mean, std) | _about(data_digest, scores)
+    check_config({**config, 'files': _NO_FILES}, str(path))  # before the long part
+    network = copy.deepcopy(unwrap(model)).cpu().float().eval()
+    expected = _expected(path, network, size, config['num_classes'])
+    config, files = _with_weights(path, network, expected, config)
+    if onnx:
+        if progress:
+            print(f'{path.name}: writing ONNX takes seconds', file=sys.stderr)
+        files[ONNX] = _onnx_file(path, network, expected[0])
+        _compare('onnx', path, expected, config, files)
+    write_bundle(path, config, files, overwrite)
     return path

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
 from .checks import check_pair, check_probs, check_weights
 from .choosing import _logit, _sigmoid
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from PIL import Image
 
 from .checks import check_vocab
-from .reading import check_positions
 from .images import open_rgb
+from .reading import check_positions
 from .tables import image_files, image_path, one_hot
 
 with warnings.catch_warnings():

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from multilabel_nb.checks import (
     above,
     check_groups,

@@ -9,8 +9,9 @@ __all__ = ['Prediction', 'Predictor']
 import math
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from .bundle_files import BundleError, ONNX, WEIGHTS, read_bundle
+from .bundle_files import ONNX, WEIGHTS, BundleError, read_bundle
 from .checks import check_thresh
 from .engines import start_engine
 from .images import open_rgb
@@ -48,10 +49,8 @@ def _choose_engine(engine: str, device: str, model: Any) -> str:
         raise ValueError(f"engine must be 'auto', 'onnx' or 'torch', not {engine!r}")
     if engine == 'onnx' and model is not None:
         raise ValueError('model is for engine="torch"; onnxruntime has its own graph')
-    if engine != 'auto':
-        return engine
-    torch_alone = device != 'cpu' or model is not None or not find_spec('onnxruntime')
-    return 'torch' if torch_alone else 'either'
+    alone = device != 'cpu' or model is not None or not find_spec('onnxruntime')
+    return engine if engine != 'auto' else 'torch' if alone else 'either'
 
 
 def _files_for(path: Path, wanted: str, model: Any, config: dict) -> list[str]:
@@ -59,12 +58,15 @@ def _files_for(path: Path, wanted: str, model: Any, config: dict) -> list[str]:
     if wanted != 'torch' and ONNX in config['files']:
         return [ONNX]
     if wanted == 'onnx':
-        why = 'it was saved with onnx=False'
-        raise BundleError(f'{path}: holds no {ONNX} ({why}); use engine="torch"')
+        raise BundleError(
+            f'{path}: holds no {ONNX} (it was saved with onnx=False); use '
+            'engine="torch"'
+        )
     if not config['network'] and model is None:
-        named = f'torch cannot build a {config["architecture"]} from its name'
-        cure = 'hand it over, Predictor(path, model=net), or save it with onnx=True'
-        raise BundleError(f'{path}: {named}: {cure}')
+        raise BundleError(
+            f'{path}: torch cannot build a {config["architecture"]} from its name: '
+            'hand it over, Predictor(path, model=net), or save it with onnx=True'
+        )
     return [WEIGHTS]
 
 # %% ../nbs/library/predictor.ipynb #e2c4dac6
@@ -85,6 +87,7 @@ def _columns(vocab: Sequence[str]) -> list[str]:
 
 
 def _table(answers: list[Prediction], vocab: Sequence[str]) -> Any:
+    import pandas as pd
 
     columns, unknown = _columns(vocab), [math.nan] * len(vocab)
     said = {name: [getattr(p, name) for p in answers] for name in columns[:3]}
@@ -94,11 +97,8 @@ def _table(answers: list[Prediction], vocab: Sequence[str]) -> Any:
     return pd.DataFrame({**table, **dict(zip(columns[3:], probs.T, strict=True))})
 
 # %% ../nbs/library/predictor.ipynb #263f2d3b
-_NOT_FINITE = 'the network gives numbers that are not finite'
-
-
 class _Loaded:
-    # what `Predictor` holds: a started engine, and what it needs to answer
+    # what `Predictor` begins with
 
     def __init__(
         self,
@@ -115,47 +115,47 @@ class _Loaded:
 
         Raises
         ------
-        FileNotFoundError
-            If there is none.
-        BundleError
-            If something in it is not as it must be, or the engine cannot run it.
-        ImportError
-            If the engine is not installed.
-        ValueError
-            If an argument does not fit, or torch cannot use `device`.
+        FileNotFoundError, BundleError
+            If there is none, or something in it is not as it must be.
+        ImportError, ValueError
+            If the engine is not installed, or an argument does not fit.
         """
         path, wanted = Path(path), _choose_engine(engine, device, model)
-        files_for = lambda config: _files_for(path, wanted, model, config)  # noqa: E731
-        self.config, files = read_bundle(path, files_for)
+        choose = partial(_files_for, path, wanted, model)
+        config, files = read_bundle(path, choose)
+        self.config = config
         self.engine = 'onnx' if ONNX in files else 'torch'
-        self.vocab = self.config['label_names']
-        self.exclusive = self.config['exclusive']
-        default, given = self.config['thresholds'], {} if thresh is None else thresh
+        self.vocab, self.exclusive = config['label_names'], config['exclusive']
+        given, default = {} if thresh is None else thresh, config['thresholds']
         thresh = check_thresh(given, self.vocab, default=default)
         self.thresholds = np.broadcast_to(thresh, len(self.vocab))
-        picture = self.config['pretrained_cfg']
-        self.preparation = picture['input_size'][1], picture['mean'], picture['std']
-        start = path, self.engine, self.config, files, device, model
-        self.probs = start_engine(*start)  # `(N, 3, size, size)` to `(N, C)`
+        args = path, self.engine, config, files, device, model
+        self.probs = start_engine(*args)  # `(N, 3, size, size)` to `(N, C)`
 
-    def _prepare(self, image: Any) -> np.ndarray:
-        return preprocess(open_rgb(image), *self.preparation)
+# %% ../nbs/library/predictor.ipynb #cdbffd6b
+_NOT_FINITE = 'the network gives numbers that are not finite'
 
-    def _answer(self, names: Sequence[str], images: Sequence) -> list[Prediction]:
-        probs = self.probs(np.stack(images))
-        finite = np.isfinite(probs).all(axis=1)
-        args = self.vocab, self.thresholds, self.exclusive
-        labels = decide(np.where(finite[:, None], probs, 0), *args)
-        rows = zip(names, finite, labels, probs.tolist(), strict=True)
-        return [
-            Prediction(name, on, dict(zip(self.vocab, row, strict=True)))
-            if ok
-            else Prediction(name, None, None, f'{name}: {_NOT_FINITE}')
-            for name, ok, on, row in rows
-        ]
+
+def _prepare(config: dict, image: Any) -> np.ndarray:
+    picture = config['pretrained_cfg']
+    size, mean, std = (picture[key] for key in ('input_size', 'mean', 'std'))
+    return preprocess(open_rgb(image), size[1], mean, std)
+
+
+def _answer(loaded: _Loaded, names: Sequence[str], images: Any) -> list[Prediction]:
+    probs = loaded.probs(np.stack(images))
+    known = np.isfinite(probs).all(axis=1)
+    args = loaded.vocab, loaded.thresholds, loaded.exclusive
+    labels = decide(np.where(known[:, None], probs, 0), *args)
+    return [
+        Prediction(name, on, dict(zip(loaded.vocab, row.tolist(), strict=True)))
+        if finite
+        else Prediction(name, None, None, f'{name}: {_NOT_FINITE}')
+        for name, on, row, finite in zip(names, labels, probs, known, strict=True)
+    ]
 
 # %% ../nbs/library/predictor.ipynb #8b94bac8
-def _batches(numbered: Iterator, prepare: Any, bs: int, workers: int) -> Iterator[list]:
+def _batches(numbered: Iterator, prepare: Callable, bs: int, workers: int) -> Iterator:
     # lists of (name, future of a prepared picture)
     pool, waiting = ThreadPoolExecutor(workers), deque()
     try:
@@ -168,8 +168,8 @@ def _batches(numbered: Iterator, prepare: Any, bs: int, workers: int) -> Iterato
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
-
-def _answers(batch: list, answer: Any, on_error: str) -> list[Prediction]:
+# %% ../nbs/library/predictor.ipynb #d0967e1c
+def _answers(batch: list, answer: Callable, on_error: str) -> list[Prediction]:
     # what could be opened goes through the network together
     opened, done = {}, {}
     for place, (name, future) in enumerate(batch):
@@ -192,7 +192,7 @@ def _bar(answers: Iterable, total: int | None) -> Iterable:
 
     return tqdm(answers, 'predicting', total, unit=' images', leave=False)
 
-# %% ../nbs/library/predictor.ipynb #d0967e1c
+# %% ../nbs/library/predictor.ipynb #11889ea8
 class Predictor(_Loaded):
     """A bundle, ready to predict, on onnxruntime (without torch and pandas) or torch.
 
@@ -216,7 +216,7 @@ class Predictor(_Loaded):
         FileNotFoundError, ValueError
             As `images.open_rgb` does, or if the network gives nan; it names the image.
         """
-        answer = self._answer([_name(image, 0)], [self._prepare(image)])[0]
+        answer = _answer(self, [_name(image, 0)], [_prepare(self.config, image)])[0]
         if answer.error:
             raise ValueError(answer.error)
         return answer
@@ -243,8 +243,9 @@ class Predictor(_Loaded):
             raise ValueError(f'bs and workers must be at least 1, got {bs}, {workers}')
         if on_error not in ('raise', 'row'):
             raise ValueError(f"on_error must be 'raise' or 'row', not {on_error!r}")
-        batches = _batches(enumerate(images), self._prepare, bs, workers)
-        return (p for b in batches for p in _answers(b, self._answer, on_error))
+        prepare, answer = partial(_prepare, self.config), partial(_answer, self)
+        batches = _batches(enumerate(images), prepare, bs, workers)
+        return (p for batch in batches for p in _answers(batch, answer, on_error))
 
     def predict_many(
         self,
@@ -262,7 +263,5 @@ class Predictor(_Loaded):
             As `iter`.
         """
         answers = self.iter(images, bs, workers, on_error)
-        if progress:
-            total = len(images) if hasattr(images, '__len__') else None
-            answers = _bar(answers, total)
-        return _table(list(answers), self.vocab)
+        total = len(images) if hasattr(images, '__len__') else None
+        return _table(list(_bar(answers, total) if progress else answers), self.vocab)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
 from .checks import check_pair
 from .choosing import _report, _rows, tune_thresholds
 from .decisions import apply_label_rules

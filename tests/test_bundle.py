@@ -21,7 +21,7 @@ from bundled import BAD_FILES, ENGINES, JPG, MEAN, ROOT, SCORES, SIZE, STD, THRE
 
 from multilabel_nb import bundle as bundle_room
 from multilabel_nb.bundle import save_bundle
-from multilabel_nb.bundle_files import BundleError, CONFIG, ONNX, WEIGHTS, load_config
+from multilabel_nb.bundle_files import CONFIG, ONNX, WEIGHTS, BundleError, load_config
 from multilabel_nb.images import open_rgb
 from multilabel_nb.inference import decide, preprocess
 from multilabel_nb.predictor import Predictor
@@ -580,7 +580,7 @@ ARCHIVES = {  # what is wrong -> (how the archive is made, what the error must s
 }
 
 
-NOT_OF_ONNX = 'one bit of the weights', 'without its weights'  # its numbers lie in its own file
+NOT_OF_ONNX = 'one bit of the weights', 'without its weights', 'overlapping members'  # its numbers lie in its own file
 
 
 @pytest.mark.parametrize('what', ARCHIVES)
@@ -622,7 +622,7 @@ WRONG = {
     'thresholds too few': ({'thresh': [0.5] * 3}, 'thresh'),
     'exclusive names an unknown label': ({'exclusive': [['clear', 'snow']]}, 'snow'),
     'exclusive names a label twice': ({'exclusive': [['clear', 'clear']]}, 'clear'),
-    'exclusive is flat': ({'exclusive': ['clear', 'haze']}, 'exclusive'),
+    'exclusive is flat': ({'exclusive': ['clear', 'haze']}, 'each group is a list'),
     'scores without a baseline': ({'scores': {'model': {'mAP': 1.0}}}, 'baseline'),
     'data digest is no digest': ({'data_digest': 'abc'}, 'data'),
 }

@@ -44,14 +44,10 @@ def test_chosen_thresholds_are_the_best_there_are(table, goal):
     tuned = tune_thresholds(probs, targs, goal, shrink=0, min_positives=0, folds=2)
     for j in range(probs.shape[1]):
         p, t = probs[:, [j]], targs[:, [j]]
-        assert tuned.labels['tuned on'].iloc[j] == pytest.approx(
-            best(p, t, lambda on, t=t: score(on, t, 'micro')), abs=1e-12
-        )
+        assert tuned.labels['tuned on'].iloc[j] == pytest.approx(best(p, t, lambda on, t=t: score(on, t, 'micro')), abs=1e-12)
     for average in ('micro', 'macro'):
         one = tune_thresholds(probs, targs, goal, False, average, folds=2)
-        assert one.tuned_on == pytest.approx(
-            best(probs, targs, lambda on, a=average: score(on, targs, a)), abs=1e-12
-        )
+        assert one.tuned_on == pytest.approx(best(probs, targs, lambda on, a=average: score(on, targs, a)), abs=1e-12)
         assert 0 <= one.thresh <= 1
 
 
@@ -59,20 +55,11 @@ def test_cost_count_and_constraint_against_brute_force():
     probs, targs = data()
 
     def cost(on):
-        return (
-            np.array([3, 1, 1, 1, 9]) * (targs > on) + 2 * (on > targs)
-        ).sum() / len(probs)
+        return (np.array([3, 1, 1, 1, 9]) * (targs > on) + 2 * (on > targs)).sum() / len(probs)
 
-    chosen = tune_thresholds(
-        probs, targs, 'cost', fn_cost=[3, 1, 1, 1, 9], fp_cost=2, shrink=0
-    )
-    assert (
-        chosen.tuned_on == pytest.approx(cost(chosen.above(probs)))
-        and chosen.optimism > 0
-    )
-    one = tune_thresholds(
-        probs, targs, 'cost', False, fn_cost=[3, 1, 1, 1, 9], fp_cost=2
-    )
+    chosen = tune_thresholds(probs, targs, 'cost', fn_cost=[3, 1, 1, 1, 9], fp_cost=2, shrink=0)
+    assert chosen.tuned_on == pytest.approx(cost(chosen.above(probs))) and chosen.optimism > 0
+    one = tune_thresholds(probs, targs, 'cost', False, fn_cost=[3, 1, 1, 1, 9], fp_cost=2)
     assert one.tuned_on == pytest.approx(-best(probs, targs, lambda on: -cost(on)))
     assert chosen.tuned_on <= one.tuned_on
     count = tune_thresholds(probs, targs, 'count', False, 'micro')
@@ -83,11 +70,7 @@ def test_cost_count_and_constraint_against_brute_force():
     raw = tune_thresholds(probs, targs, 'precision', min_recall=0.9, shrink=0)
     for j in range(5):
         on = [probs[:, j] > t for t in np.unique(probs[:, j])]
-        kept = [
-            (o & (targs[:, j] == 1)).sum() / max(o.sum(), 1)
-            for o in on
-            if (o & (targs[:, j] == 1)).sum() >= 0.9 * targs[:, j].sum()
-        ]
+        kept = [(o & (targs[:, j] == 1)).sum() / max(o.sum(), 1) for o in on if (o & (targs[:, j] == 1)).sum() >= 0.9 * targs[:, j].sum()]
         assert raw.labels['tuned on'].iloc[j] == pytest.approx(max(kept))
     unreachable = tune_thresholds(
         [[0.0], [0.0], [0.9], [0.1]],
@@ -107,12 +90,8 @@ def test_a_fold_has_no_say_in_its_own_decisions():
     for k in range(5):
         flipped = np.where((fold == k)[:, None], 1 - targs, targs)
         after = tune_thresholds(probs, flipped, seed=3)
-        assert (after.on[fold == k] == before.on[fold == k]).all() and (
-            after.on != before.on
-        ).any()
-    assert before.cross_fitted == pytest.approx(
-        scores_at(before.on.astype(float), targs, average='macro')['f1']
-    )
+        assert (after.on[fold == k] == before.on[fold == k]).all() and (after.on != before.on).any()
+    assert before.cross_fitted == pytest.approx(scores_at(before.on.astype(float), targs, average='macro')['f1'])
 
 
 def test_labels_with_few_positives_fall_back_and_others_are_drawn_in():
@@ -127,9 +106,7 @@ def test_labels_with_few_positives_fall_back_and_others_are_drawn_in():
         False,
         False,
     ] and 'a (4)' in str(tuned)
-    assert tuned.labels.thresh['a'] == pytest.approx(shared) and np.isnan(
-        tuned.labels.own['a']
-    )
+    assert tuned.labels.thresh['a'] == pytest.approx(shared) and np.isnan(tuned.labels.own['a'])
     weight = tuned.labels.support / (tuned.labels.support + 50)
     drawn = weight * logit(tuned.labels.own) + (1 - weight) * logit(shared)
     np.testing.assert_allclose(logit(tuned.labels.thresh)[1:], drawn[1:], rtol=1e-6)
@@ -139,28 +116,19 @@ def test_the_same_seed_gives_the_same_answer_and_leaves_the_generator_alone():
     probs, targs = data()
     np.random.seed(0)
     state = np.random.get_state()[1].copy()
-    first, second = (
-        bootstrap_interval(probs, targs, n_boot=5, boot_seed=1) for _ in range(2)
-    )
+    first, second = (bootstrap_interval(probs, targs, n_boot=5, boot_seed=1) for _ in range(2))
     for a, b in zip(first, second, strict=True):
         pd.testing.assert_frame_equal(a, b)
     assert (np.random.get_state()[1] == state).all()
-    assert (first[0].low <= first[0].high).all() and not first[1].equals(
-        bootstrap_interval(probs, targs, n_boot=5, boot_seed=2)[1]
-    )
+    assert (first[0].low <= first[0].high).all() and not first[1].equals(bootstrap_interval(probs, targs, n_boot=5, boot_seed=2)[1])
 
 
 def test_many_candidates_are_thinned_for_a_shared_threshold_alone(monkeypatch):
     probs, targs = data(3000, 2)
     exact = tune_thresholds(probs, targs, per_label=False)
     monkeypatch.setattr(choosing._candidates, '__defaults__', (500,))
-    assert (
-        len(choosing._candidates(probs)) == 500 and choosing._candidates(probs)[0] == 0
-    )
-    assert (
-        abs(tune_thresholds(probs, targs, per_label=False).tuned_on - exact.tuned_on)
-        < 0.005
-    )
+    assert len(choosing._candidates(probs)) == 500 and choosing._candidates(probs)[0] == 0
+    assert abs(tune_thresholds(probs, targs, per_label=False).tuned_on - exact.tuned_on) < 0.005
 
 
 @pytest.mark.parametrize('goal', ['f1.0', 'f02', 'f', 'f0'])
@@ -181,23 +149,14 @@ def test_a_goal_is_spelt_in_one_way(goal):
 def test_rules_hold_whatever_the_probabilities(probs, at_most, thresh):
     rules = [['a', 'c'], ['d', 'e']], at_most
     on = Thresholds(list('abcde'), thresh, *rules).above(probs)
-    assert (
-        (on[:, [0, 2]].sum(1) == 1).all()
-        and (on[:, 3:].sum(1) == 1).all()
-        and (on.sum(1) <= at_most).all()
-    )
+    assert (on[:, [0, 2]].sum(1) == 1).all() and (on[:, 3:].sum(1) == 1).all() and (on.sum(1) <= at_most).all()
     assert (on[:, 0] == (probs[:, 0] >= probs[:, 2])).all()
     if at_most > 2:
         assert (on[:, 1] == (probs[:, 1] > np.float32(thresh))).all()
     capped = above(apply_label_rules(probs, at_most=2), thresh)
     assert (capped.sum(1) == np.minimum((probs > np.float32(thresh)).sum(1), 2)).all()
     for row, kept in zip(probs, capped, strict=True):
-        assert (
-            not kept.any()
-            or kept.all()
-            or row[kept].min()
-            >= np.where(row > np.float32(thresh), row, 0)[~kept].max()
-        )
+        assert not kept.any() or kept.all() or row[kept].min() >= np.where(row > np.float32(thresh), row, 0)[~kept].max()
 
 
 # ---- stored
@@ -239,9 +198,7 @@ def test_a_file_that_does_not_fit_is_refused_by_name(tmp_path, changes, said):
     assert str(file) in str(e.value)
 
 
-@pytest.mark.parametrize(
-    'text', [b'', b'[1]', b'{"version": 1}', b'\xff\xfe\x00', b'[' * 100_000, b'null']
-)
+@pytest.mark.parametrize('text', [b'', b'[1]', b'{"version": 1}', b'\xff\xfe\x00', b'[' * 100_000, b'null'])
 def test_a_file_that_is_none_is_refused_by_name(tmp_path, text):
     file = tmp_path / 'thresholds.json'
     file.write_bytes(text)
@@ -256,23 +213,13 @@ def test_stored_thresholds_decide_as_the_choice_did_to_the_last_bit(tmp_path):
         {'per_label': False},
         {'exclusive': [['a', 'b', 'é']], 'at_most': 2},
     ):
-        tuned = tune_thresholds(
-            probs, targs, vocab=['a', 'b', 'é', 'd', 'e'], **settings_
-        )
+        tuned = tune_thresholds(probs, targs, vocab=['a', 'b', 'é', 'd', 'e'], **settings_)
         tuned.stored().save(tmp_path / 'thresholds.json')
         stored = Thresholds.load(tmp_path / 'thresholds.json')
-        assert (
-            stored == tuned.stored()
-            and (stored.above(probs) == tuned.above(probs)).all()
-        )
-        assert (
-            stored.scores['f1'] == tuned.cross_fitted
-            and stored.settings['goal'] == 'f1'
-        )
+        assert stored == tuned.stored() and (stored.above(probs) == tuned.above(probs)).all()
+        assert stored.scores['f1'] == tuned.cross_fitted and stored.settings['goal'] == 'f1'
         on = tuned.above(probs[:1])[0]
-        assert stored.decide(probs[:1]) == [
-            [stored.vocab[j] for j in np.flatnonzero(on)]
-        ]
+        assert stored.decide(probs[:1]) == [[stored.vocab[j] for j in np.flatnonzero(on)]]
 
 
 def test_thresholds_of_numpy_can_be_stored(tmp_path):

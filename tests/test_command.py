@@ -196,7 +196,7 @@ def test_command_refuses_with_2_and_says_why(args, why, good, pictures, tmp_path
 def test_command_helps(capsys):
     code, out, err = command(capsys, '--help')
     assert (code, err) == (0, '') and all(
-        word in out for word in ('--csv', '--json', '--thresh', '--engine', 'standard input', 'Exit status')
+        word in ' '.join(out.split()) for word in ('--csv', '--json', '--thresh', '--engine', 'standard input', 'Exit status')
     )
 
 

@@ -1,4 +1,4 @@
-"""One door: each function that takes probabilities, targets, thresholds or names gives the same answer, or the same error, for the same table in every form."""
+"""One door: the same table in every form has the same answer, or the same error, from each function that takes one."""
 
 import dataclasses
 import inspect
@@ -19,7 +19,15 @@ from multilabel_nb.checks import above, check_pair, check_thresh
 VOCAB = ['clear', 'haze', 'road']
 TABLES = {'probs', 'targs', 'train_targs'}
 # What a function needs besides, at the smallest.
-OTHERS = {'logits': None, 'n_boot': 20, 'n_splits': 2, 'min_positives': 1, 'thresholds': [0.25, 0.5, 0.75], 'rows': [0, 1], 'n_resamples': 20}
+OTHERS = {
+    'logits': None,
+    'n_boot': 20,
+    'n_splits': 2,
+    'min_positives': 1,
+    'thresholds': [0.25, 0.5, 0.75],
+    'rows': [0, 1],
+    'n_resamples': 20,
+}
 # Functions whose `targs` are a frame or a list of names, or that draw; a reason each.
 APART = {
     'check_probs': 'the door itself',

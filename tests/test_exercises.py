@@ -90,12 +90,12 @@ def test_another_right_answer_and_wrong_ones_are_tried(number):
 
 def test_checks_are_imported_when_they_are_asked_for():
     """`check` costs nothing by itself, and a check of one lesson brings neither the other lessons nor their libraries."""
-    code = '''
+    code = """
         import sys
         from multilabel_nb.exercises import check
         loaded = lambda: [name for name in sys.modules if 'exercises.lesson' in name or name in ('numpy', 'torch', 'fastai')]
         assert not loaded(), loaded()
         assert check('09.2', lambda right, n_labels: 1 - 2 * (1 - right) / n_labels)
         assert loaded() == ['multilabel_nb.exercises.lesson_09'], loaded()
-    '''
+    """
     subprocess.run([sys.executable, '-c', textwrap.dedent(code)], check=True, cwd=NBS.parent)

@@ -35,9 +35,7 @@ def script_errors(path):
 def test_style_and_script_are_what_they_should_be(tmp_path):
     style, script = FOLDER / 'page.css', FOLDER / 'page.js'
     assert not css_errors(style.read_text('utf-8')) and not script_errors(script)
-    assert css_errors(
-        style.read_text('utf-8').replace('display: block', 'display block')
-    )
+    assert css_errors(style.read_text('utf-8').replace('display: block', 'display block'))
     broken = tmp_path / 'page.js'
     broken.write_text(script.read_text('utf-8').replace('});', '}', 1))
     assert 'SyntaxError' in script_errors(broken)

@@ -79,9 +79,7 @@ def test_no_split_of_a_small_table_leaves_out_fewer_labels(rows, pct, seed):
 
 
 @pytest.mark.parametrize('seed', range(3))
-@pytest.mark.parametrize(
-    'images, pct, sizes', [(2, 0.2, (48, 12)), (6, 0.1, (162, 18))]
-)
+@pytest.mark.parametrize('images, pct, sizes', [(2, 0.2, (48, 12)), (6, 0.1, (162, 18))])
 def test_few_images_of_many_labels_keep_the_size_asked_for(images, pct, sizes, seed):
     """iterative-stratification gives 60 and 0 rows, and 150 and 30."""
     df = labelled(*[[f'label {j}'] for j in range(30) for _ in range(images)])
@@ -95,10 +93,7 @@ def test_many_rare_tags_stand_on_both_sides_where_there_is_room():
     """2000 images, 1100 tags, a tenth for validation: chance leaves out about 360."""
     rng = np.random.default_rng(1)
     p = 1 / np.arange(1, 1101)
-    chosen = [
-        rng.choice(1100, rng.integers(1, 6), replace=False, p=p / p.sum())
-        for _ in range(2000)
-    ]
+    chosen = [rng.choice(1100, rng.integers(1, 6), replace=False, p=p / p.sum()) for _ in range(2000)]
     df = labelled(*[[f'tag {j}' for j in row] for row in chosen])
     by_chance = lacking(df, random_split(2000, 0.1))
     train, valid = stratified_split(df, 0.1)
@@ -139,17 +134,13 @@ def test_pictures_saved_in_another_mode_or_format_are_the_same_picture(tiles):
     look = dict(folder=tiles, suffix='.png', progress=False)
     report = check_split(df, ([0, 1], [2, 3]), **look)
     assert not report
-    assert report.problems == [
-        'a.png (train, row 0) and d.png (valid, row 3) are the same picture'
-    ]
+    assert report.problems == ['a.png (train, row 0) and d.png (valid, row 3) are the same picture']
     assert check_split(df, ([0, 3], [1, 2]), **look)
 
 
 def test_check_split_names_a_file_it_cannot_read(tiles):
     (tiles / 'b.png').write_text('no picture')
-    df = pd.DataFrame(
-        {'image_name': ['a.png', 'b.png', 'x.png'], 'labels': [['x']] * 3}
-    )
+    df = pd.DataFrame({'image_name': ['a.png', 'b.png', 'x.png'], 'labels': [['x']] * 3})
     with pytest.raises(ValueError, match='row 1: b.png cannot be read'):
         check_split(df, ([0, 1], [2]), tiles, progress=False)
     with pytest.raises(ValueError, match='row 2: x.png cannot be read'):

@@ -104,12 +104,7 @@ def test_bad_table_is_refused_and_the_row_named(tmp_path, text, said):
 def test_every_bad_row_counts_and_ten_are_spelt_out():
     with pytest.raises(ValueError) as e:
         read('image_name,tags\n' + ''.join(f'i{i},\n' for i in range(25)))
-    assert (
-        '25 problems' in str(e.value)
-        and 'line 11 (i9)' in str(e.value)
-        and 'i10' not in str(e.value)
-        and 'and 15 more' in str(e.value)
-    )
+    assert '25 problems' in str(e.value) and 'line 11 (i9)' in str(e.value) and 'i10' not in str(e.value) and 'and 15 more' in str(e.value)
 
 
 def test_table_that_is_no_text_or_not_there(tmp_path):
@@ -123,15 +118,9 @@ def test_table_that_is_no_text_or_not_there(tmp_path):
 
 
 def test_table_as_spreadsheets_write_it(tmp_path):
-    (tmp_path / 'x.csv').write_bytes(
-        b'\xef\xbb\xbfimage_name,tags,n\r\n007,x y,1\r\n\r\n008,NA,2\r\n'
-    )
+    (tmp_path / 'x.csv').write_bytes(b'\xef\xbb\xbfimage_name,tags,n\r\n007,x y,1\r\n\r\n008,NA,2\r\n')
     df = read_labels(tmp_path / 'x.csv')
-    assert (
-        df['image_name'].tolist() == ['007', '008']
-        and df['labels'].tolist() == [['x', 'y'], ['NA']]
-        and df['n'].tolist() == [1, 2]
-    )
+    assert df['image_name'].tolist() == ['007', '008'] and df['labels'].tolist() == [['x', 'y'], ['NA']] and df['n'].tolist() == [1, 2]
 
 
 def test_repeated_label_is_merged_and_told(capsys):
@@ -149,17 +138,12 @@ def test_repeated_label_is_merged_and_told(capsys):
 def test_image_without_label_goes_all_the_way():
     df = read('image_name,tags\na,\nb,x\nc,\nd,x\ne,\n', allow_empty=True)
     assert one_hot(df, ['x']).ravel().tolist() == [0, 1, 0, 1, 0]
-    assert (
-        cooccurrence(df).to_numpy().tolist() == [[2]]
-        and len(drop_rare_labels(df, 2)[0]) == 5
-    )
+    assert cooccurrence(df).to_numpy().tolist() == [[2]] and len(drop_rare_labels(df, 2)[0]) == 5
     train, valid = stratified_split(df, 0.4)
     assert sorted(train + valid) == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize(
-    'vocab', [{'a', 'b'}, frozenset('ab'), dict(a=1), 'ab', ['a', 'b', 'a']]
-)
+@pytest.mark.parametrize('vocab', [{'a', 'b'}, frozenset('ab'), dict(a=1), 'ab', ['a', 'b', 'a']])
 def test_vocabulary_without_order_or_with_repeats_is_refused(vocab):
     with pytest.raises(ValueError, match='vocab'):
         one_hot([['a']], vocab)
@@ -175,9 +159,7 @@ def test_texts_are_not_lists_of_labels():
 def test_labels_that_are_no_texts_are_refused_in_the_same_words_everywhere():
     df = labelled([16, 0], *[[7, 0]] * 4)
     for look in (label_lists, count_labels, cooccurrence, stratified_split):
-        with pytest.raises(
-            ValueError, match='row 0 holds the label 16, which is not a text'
-        ):
+        with pytest.raises(ValueError, match='row 0 holds the label 16, which is not a text'):
             look(df)
     with pytest.raises(ValueError, match='write str'):
         one_hot([['a']], [16, 0])
@@ -219,23 +201,14 @@ def test_both_pipelines_find_images_and_refuse_tables_alike(tmp_path):
 def test_drop_rare_labels_tells_of_labels_that_shrink_and_refuses_to_drop_all():
     df = labelled('ab', 'a', 'cb', 'c', 'c')
     kept, report = drop_rare_labels(df, 3)
-    assert (
-        list(kept.index) == [3, 4]
-        and report.gone == {'a': 2, 'b': 2}
-        and report.shrunk == ['c']
-    )
-    assert (
-        str(report)
-        == 'rows dropped: 3; labels gone: 2 (a 2, b 2); labels left: 1; now under 3: c'
-    )
+    assert list(kept.index) == [3, 4] and report.gone == {'a': 2, 'b': 2} and report.shrunk == ['c']
+    assert str(report) == 'rows dropped: 3; labels gone: 2 (a 2, b 2); labels left: 1; now under 3: c'
     with pytest.raises(ValueError, match='nothing would be left'):
         drop_rare_labels(df, 4)
     assert len(drop_rare_labels(df, 1)[0]) == 5
 
 
-@pytest.mark.parametrize(
-    'idxs', [[True, False, True], [0.0, 1.0], ['0'], [3], [-1], [0, 99]]
-)
+@pytest.mark.parametrize('idxs', [[True, False, True], [0.0, 1.0], ['0'], [3], [-1], [0, 99]])
 def test_what_is_no_position_is_refused(idxs):
     with pytest.raises(ValueError, match='train_idxs'):
         build_vocab(labelled('a', 'b', 'c'), idxs)
@@ -243,10 +216,7 @@ def test_what_is_no_position_is_refused(idxs):
 
 def test_vocabulary_tells_what_it_leaves_out(capsys):
     assert build_vocab(labelled('b', 'a', 'ac'), np.array([1, 0])) == ['a', 'b']
-    assert (
-        capsys.readouterr().out
-        == 'not in the training rows, so not in the vocabulary: c (images: 1)\n'
-    )
+    assert capsys.readouterr().out == 'not in the training rows, so not in the vocabulary: c (images: 1)\n'
     with pytest.raises(ValueError, match='carry no label'):
         build_vocab(labelled('', 'a'), [0])
 
@@ -256,9 +226,7 @@ def test_vocabulary_tells_what_it_leaves_out(capsys):
 def test_one_hot_holds_for_any_table(rows):
     df = labelled(*(sorted(row) for row in rows))
     targs = one_hot(df, list('abcde'))
-    assert [
-        {label for label, on in zip('abcde', row, strict=True) if on} for row in targs
-    ] == rows
+    assert [{label for label, on in zip('abcde', row, strict=True) if on} for row in targs] == rows
 
 
 @pytest.mark.parametrize('kind', ['JPEG', 'PNG', 'GIF', 'TIFF', 'WEBP', 'BMP'])
@@ -278,17 +246,10 @@ def test_cut_off_files_of_any_kind_are_found(tmp_path, kind):
     (tmp_path / 'folder').mkdir()
     names = ['whole', 'half', 'stub', 'empty', 'text', 'folder', 'nowhere']
     df = pd.DataFrame({'fname': names})
-    found = check_images(df, tmp_path, suffix='', progress=False).set_index('row')[
-        'problem'
-    ]
+    found = check_images(df, tmp_path, suffix='', progress=False).set_index('row')['problem']
     assert list(found.index) == [1, 2, 3, 4, 5, 6]
-    assert (
-        found[3] == found[4] == 'not an image of any known format'
-        and found[6] == 'missing'
-    )
-    with pytest.raises(
-        ValueError, match=r'(?s)6 of 7 images.*row 1: half.*row 6: nowhere is missing'
-    ):
+    assert found[3] == found[4] == 'not an image of any known format' and found[6] == 'missing'
+    with pytest.raises(ValueError, match=r'(?s)6 of 7 images.*row 1: half.*row 6: nowhere is missing'):
         check_images(df, tmp_path, suffix='', raises=True, progress=False)
 
 

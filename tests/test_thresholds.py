@@ -49,17 +49,7 @@ def tables(draw, dtypes=(np.float16, np.float32, np.float64)):
     shape = draw(st.tuples(st.integers(1, 9), st.integers(1, 4)))
     dtype = draw(st.sampled_from(dtypes))
     prob = st.one_of(st.sampled_from(TIES), st.floats(0, 1))
-    probs = (
-        np.array(
-            draw(
-                st.lists(
-                    prob, min_size=shape[0] * shape[1], max_size=shape[0] * shape[1]
-                )
-            )
-        )
-        .reshape(shape)
-        .astype(dtype)
-    )
+    probs = np.array(draw(st.lists(prob, min_size=shape[0] * shape[1], max_size=shape[0] * shape[1]))).reshape(shape).astype(dtype)
     targs = draw(hnp.arrays(np.int8, shape, elements=st.integers(0, 1)))
     for j in range(shape[1]):
         kind = draw(st.sampled_from(['as it is', 'constant', 'none', 'one', 'all']))
@@ -74,9 +64,7 @@ def tables(draw, dtypes=(np.float16, np.float32, np.float64)):
 def data(n=400, n_labels=5, seed=0, dtype=np.float32):
     rng = np.random.default_rng(seed)
     probs = rng.random((n, n_labels)).astype(dtype)
-    return probs, (
-        rng.random(probs.shape) < probs * rng.uniform(0.1, 1, n_labels)
-    ).astype(np.float32)
+    return probs, (rng.random(probs.shape) < probs * rng.uniform(0.1, 1, n_labels)).astype(np.float32)
 
 
 def by_sklearn(on, targs, beta):
@@ -84,12 +72,8 @@ def by_sklearn(on, targs, beta):
     k = on.shape[1]
     if k == 1:  # which scikit-learn would take for something else
         on, targs = np.hstack([on, on]), np.hstack([targs, targs])
-    precision, recall, f, _ = skm.precision_recall_fscore_support(
-        targs, on, beta=beta, average=None, zero_division=0
-    )
-    (off, false_alarms), (misses, hits) = skm.multilabel_confusion_matrix(
-        targs, on
-    ).transpose(1, 2, 0)
+    precision, recall, f, _ = skm.precision_recall_fscore_support(targs, on, beta=beta, average=None, zero_division=0)
+    (off, false_alarms), (misses, hits) = skm.multilabel_confusion_matrix(targs, on).transpose(1, 2, 0)
     specificity = off / np.maximum(off + false_alarms, 1)
     scores = (hits + off) / len(on), precision, recall, f, specificity
     return np.stack([*scores, hits, false_alarms, misses, off])[:, :k]
@@ -103,26 +87,20 @@ def test_every_number_of_the_exact_sweep_is_what_sklearn_says(table, beta):
 
     micro = sweep_thresholds(probs, targs, beta=beta)
     at = micro.index.to_numpy().astype(probs.dtype)
-    expected = by_sklearn(
-        probs.reshape(-1, 1) > at, np.repeat(targs.reshape(-1, 1), len(at), 1), beta
-    )
+    expected = by_sklearn(probs.reshape(-1, 1) > at, np.repeat(targs.reshape(-1, 1), len(at), 1), beta)
     np.testing.assert_allclose(micro.to_numpy().T, expected, atol=1e-12)
 
     macro = sweep_thresholds(probs, targs, average='macro', beta=beta)
     np.testing.assert_array_equal(macro.index, micro.index)
     cube = probs[:, :, None] > at
-    scores = by_sklearn(
-        cube.reshape(n, -1), np.repeat(targs, len(at), 1), beta
-    ).reshape(9, n_labels, -1)
+    scores = by_sklearn(cube.reshape(n, -1), np.repeat(targs, len(at), 1), beta).reshape(9, n_labels, -1)
     np.testing.assert_allclose(
         macro.to_numpy().T,
         np.concatenate([scores[:5].mean(1), scores[5:].sum(1)]),
         atol=1e-12,
     )
 
-    for j, label in sweep_thresholds(probs, targs, average='none', beta=beta).groupby(
-        level='label'
-    ):
+    for j, label in sweep_thresholds(probs, targs, average='none', beta=beta).groupby(level='label'):
         own = label.droplevel('label')
         k = np.searchsorted(at, own.index.to_numpy().astype(probs.dtype))
         assert set(own.index) == {0, *probs[:, j].astype(float) + 0.0}
@@ -137,9 +115,7 @@ def test_no_threshold_decides_otherwise_than_a_row(table, thresh):
     exact = sweep_thresholds(probs, targs)
     row = exact[exact.index <= thresh].iloc[-1]
     assert row.to_dict() == pytest.approx(scores_at(probs, targs, thresh))
-    pd.testing.assert_series_equal(
-        sweep_thresholds(probs, targs, [thresh]).iloc[0], row, check_names=False
-    )
+    pd.testing.assert_series_equal(sweep_thresholds(probs, targs, [thresh]).iloc[0], row, check_names=False)
 
 
 @settings(max_examples=100, deadline=None)
@@ -158,9 +134,7 @@ def test_streaming_is_the_sweep_at_the_edges_however_it_is_cut(table, n_bins, av
         for rows in (slice(cut), slice(cut, None))
         if len(probs[rows])
     ]
-    assert (
-        sum(parts[1:], parts[0]).counts == whole.counts
-    ).all() and whole.counts.sum() == probs.size
+    assert (sum(parts[1:], parts[0]).counts == whole.counts).all() and whole.counts.sum() == probs.size
     pd.testing.assert_frame_equal(
         whole.compute(average, 2),
         sweep_thresholds(probs, targs, np.arange(n_bins + 1) / n_bins, average, 2),
@@ -192,24 +166,15 @@ def test_takes_tensors_frames_and_every_precision():
     probs, targs = data()
     expected = sweep_thresholds(probs, targs)
     pd.testing.assert_frame_equal(
-        sweep_thresholds(
-            torch.tensor(probs, requires_grad=True), torch.tensor(targs).bool()
-        ),
+        sweep_thresholds(torch.tensor(probs, requires_grad=True), torch.tensor(targs).bool()),
         expected,
     )
-    pd.testing.assert_frame_equal(
-        sweep_thresholds(pd.DataFrame(probs), pd.DataFrame(targs)), expected
-    )
-    pd.testing.assert_frame_equal(
-        sweep_thresholds(probs.T.copy().T, targs.astype(bool)), expected
-    )
+    pd.testing.assert_frame_equal(sweep_thresholds(pd.DataFrame(probs), pd.DataFrame(targs)), expected)
+    pd.testing.assert_frame_equal(sweep_thresholds(probs.T.copy().T, targs.astype(bool)), expected)
     half = torch.tensor(probs).bfloat16()
     assert len(sweep_thresholds(half, targs)) == len(half.unique()) + (half.min() > 0)
     close = np.array([[0.5], [np.nextafter(0.5, 1)], [np.nextafter(0.5, 0)]])
-    assert (
-        len(sweep_thresholds(close, [[1], [0], [1]])) == 4
-        and len(sweep_thresholds(close.astype(np.float32), [[1], [0], [1]])) == 2
-    )
+    assert len(sweep_thresholds(close, [[1], [0], [1]])) == 4 and len(sweep_thresholds(close.astype(np.float32), [[1], [0], [1]])) == 2
     assert sweep_thresholds([[0, 1]], [[0, 1]]).index.tolist() == [0, 1]
 
 
@@ -220,9 +185,7 @@ def test_thresholds_may_be_a_number_or_a_list_in_any_order():
         sweep_thresholds(probs, targs, [0.7, 0.2, 0.7]).iloc[[1, 2]],
         sweep_thresholds(probs, targs, torch.tensor([0.2, 0.7], dtype=torch.float64)),
     )
-    assert sweep_thresholds(
-        probs, targs, [0.5], 'none', vocab=list('abcde')
-    ).index.tolist() == [(label, 0.5) for label in 'abcde']
+    assert sweep_thresholds(probs, targs, [0.5], 'none', vocab=list('abcde')).index.tolist() == [(label, 0.5) for label in 'abcde']
 
 
 def test_the_order_of_bytes_makes_no_difference():
@@ -289,9 +252,7 @@ def test_the_order_of_bytes_makes_no_difference():
             'two labels or more',
         ),
         (
-            lambda p, t: apply_label_rules(
-                p, list('abcde'), [['a', 'b'], ['c', 'd']], at_most=1
-            ),
+            lambda p, t: apply_label_rules(p, list('abcde'), [['a', 'b'], ['c', 'd']], at_most=1),
             '2 exclusive groups',
         ),
         (lambda p, t: bootstrap_interval(p, t, n_boot=1), 'n_boot'),
@@ -318,9 +279,7 @@ TAKE_TARGETS = {
     'calibration_curve': lambda *a, **k: calibration_curve(*a, **k).to_dict(),
     'expected_calibration_error': expected_calibration_error,
     'fit_calibration': lambda *a, **k: vars(fit_calibration(*a, **k)),
-    'threshold_explorer': lambda p, t, **k: (
-        threshold_explorer(p, t, ['a'], [], **k).data
-    ),
+    'threshold_explorer': lambda p, t, **k: threshold_explorer(p, t, ['a'], [], **k).data,
 }
 
 
@@ -359,9 +318,7 @@ def test_decisions_are_made_in_the_precision_of_the_probabilities(dtype):
     table = sweep_thresholds(probs, targs, np.arange(101) / 100)
     for thresh, row in table.iterrows():
         on = probs > torch.tensor(thresh).to(dtype)
-        assert (
-            row.tp == (on & (targs == 1)).sum() == scores_at(probs, targs, thresh)['tp']
-        )
+        assert row.tp == (on & (targs == 1)).sum() == scores_at(probs, targs, thresh)['tp']
     tuned = tune_thresholds(probs, targs, shrink=0)
     on = probs > torch.tensor(tuned.thresh).to(dtype)
     assert (tuned.above(probs) == on.numpy()).all()

@@ -87,13 +87,13 @@ def train(src: Path, dest: Path, rows: int, size: int) -> Path:
     "Train a probe on the stand-in as lessons 06 and 08 do, score it on rows held out, and write `dest`."
     import torch
 
+    from multilabel_nb.bundle import digest_data, save_bundle
     from multilabel_nb.datasets import multilabel_dataloaders, multilabel_datasets
+    from multilabel_nb.decisions import apply_label_rules
+    from multilabel_nb.inference import predict_probs
     from multilabel_nb.reading import read_labels
     from multilabel_nb.splits import random_split
     from multilabel_nb.tables import build_vocab, drop_rare_labels, one_hot
-    from multilabel_nb.bundle import digest_data, save_bundle
-    from multilabel_nb.inference import predict_probs
-    from multilabel_nb.decisions import apply_label_rules
     from multilabel_nb.thresholds import baselines, scores_at
     from multilabel_nb.training import train_probe
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from ..checks import check_pair, check_thresh, check_vocab
 from ..files import write_atomically
 from ..thresholds import _sweep
