@@ -159,7 +159,7 @@ def _writer(args: Any, vocab: Sequence[str]) -> Callable[[Prediction], str]:
     csv.writer(sys.stdout, lineterminator='\n').writerow(_columns(vocab))
     return as_csv
 
-
+# %% ../nbs/library/command.ipynb #ca2e1126
 def _predict(args: Any) -> int:
     # predict and write; the exit status
     found = [None if path == '-' else _expand(path) for path in args.paths]
