@@ -13,7 +13,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
-from lessons import notebook_files
+from lessons import lesson_files
 from nbformat.v4 import new_code_cell, new_notebook
 
 from multilabel_nb.explorer.page import threshold_explorer
@@ -325,7 +325,7 @@ def test_the_explorer_works_in_jupyterlab(lab, new_page):
     assert not [request for request in page.requests if not request.startswith((address, 'data:', 'blob:'))]
 
 
-@pytest.mark.parametrize('name', [file.relative_to(ROOT / 'nbs').with_suffix('').as_posix() for file in notebook_files()])
+@pytest.mark.parametrize('name', [file.stem for file in lesson_files()])
 def test_a_notebook_runs_in_jupyterlab(lab, new_page, name):
     """Run All: every cell is answered, none fails but those that promise to, and nothing is said on standard error but progress."""
     address, _ = lab
