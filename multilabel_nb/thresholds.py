@@ -241,9 +241,9 @@ def _sweep(
     grid = thresholds
     if isinstance(grid, Integral):
         grid = np.linspace(0, 1, grid)
-    grid = None if grid is None else check_thresh(grid)
-    if grid is not None and not grid.size * grid.ndim:
+    if grid is not None and 0 in (np.shape(grid) or [0]):
         raise ValueError('a sweep needs at least one threshold, in a flat list')
+    grid = None if grid is None else check_thresh(grid)
     names, precision = pair.vocab, pair.precision
     if average == 'micro':  # all labels as if they were one
         pair = Checked(*(x.reshape(-1, 1) for x in pair[:3]), None, precision)
