@@ -80,7 +80,7 @@ def pytest_collection_modifyitems(config, items):
 
 def pytest_terminal_summary(terminalreporter):
     for report in terminalreporter.getreports('passed') + terminalreporter.getreports('failed'):
-        table = dict(report.user_properties).get('table')
-        if table and report.when == 'call':
-            terminalreporter.section('share of checked cells')
-            terminalreporter.line(table)
+        for title, table in report.user_properties:  # what a test counted
+            if report.when == 'call':
+                terminalreporter.section(title)
+                terminalreporter.line(table)

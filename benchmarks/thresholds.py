@@ -24,7 +24,7 @@ import numpy as np
 from multilabel_nb.choosing import tune_thresholds
 from multilabel_nb.files import write_atomically
 from multilabel_nb.streaming import StreamingSweep
-from multilabel_nb.thresholds import count_above, sweep_thresholds
+from multilabel_nb.thresholds import confusion_at_thresholds, sweep_thresholds
 
 SIZES = {'small': (2_510, 20), 'middle': (40_479, 17), 'large': (1_000_000, 17)}
 GROWTH = (10_000, 40_479, 200_000, 1_000_000)  # rows of 17 labels
@@ -75,7 +75,8 @@ def by_torchmetrics(probs, targs, thresholds=None):
 
 def curves(probs, targs):
     "Precision and recall at every threshold, from the counts."
-    return [(s.hits / np.maximum(s.predicted, 1), s.hits / max(s.true, 1), s.thresh) for s in count_above(probs, targs)]
+    every = confusion_at_thresholds(probs, targs)
+    return [(c.score('precision'), c.score('recall'), c.thresh) for c in every]
 
 
 def ways(size, probs, targs):
@@ -84,8 +85,8 @@ def ways(size, probs, targs):
 
     p, t, whole = torch.from_numpy(probs), torch.from_numpy(targs).float(), torch.from_numpy(targs).long()
     found = {
-        'counts of each label': lambda: sum(1 for _ in count_above(p, t)),
-        'counts of all (micro)': lambda: next(count_above(p.reshape(-1, 1), t.reshape(-1, 1))),
+        'counts of each label': lambda: sum(1 for _ in confusion_at_thresholds(p, t)),
+        'counts of all (micro)': lambda: next(confusion_at_thresholds(p.reshape(-1, 1), t.reshape(-1, 1))),
         'curves of each label': lambda: curves(p, t),
         'table, macro, 1001 thresholds': lambda: sweep_thresholds(p, t, 1001, average='macro'),
         'the loop': lambda: the_loop(p, t),
@@ -154,7 +155,10 @@ def ratios(rows):
 
 def exponents():
     "How the cost grows: the slope of log seconds over log rows."
-    calls = {'counts of each label': lambda p, t: sum(1 for _ in count_above(p, t)), 'choose': lambda p, t: tune_thresholds(p, t)}
+    calls = {
+        'counts of each label': lambda p, t: sum(1 for _ in confusion_at_thresholds(p, t)),
+        'choosing': lambda p, t: tune_thresholds(p, t),
+    }
     slopes = {}
     for name, call in calls.items():
         seconds = []
@@ -210,8 +214,8 @@ def child_stream():
         histogram.update(*make_input(size, 17, seed=i))
         if (i + 1) * size in (STREAM // 10, STREAM):
             peaks.append(peak() - before)
-    table = histogram.sweep()
-    assert table.predicted.iloc[0] == STREAM * 17, 'not every probability was counted'
+    table = histogram.compute()
+    assert table.tp.iloc[0] + table.fp.iloc[0] == STREAM * 17, 'not every probability was counted'
     return {'seconds': time.perf_counter() - began, 'peaks': peaks}
 
 

@@ -2,6 +2,8 @@
 from .backbones import Backbone as Backbone
 from .backbones import EMBEDDED_ARCH as EMBEDDED_ARCH
 from .backbones import load_backbone as load_backbone
+from .bundle import digest_data as digest_data
+from .bundle import save_bundle as save_bundle
 from .bundle_files import BundleError as BundleError
 from .bundle_files import load_config as load_config
 from .bundle_files import read_bundle as read_bundle
@@ -41,6 +43,15 @@ from .files import write_atomically as write_atomically
 from .gallery import MARKS as MARKS
 from .gallery import result_gallery as result_gallery
 from .gallery import result_table as result_table
+from .heads import ConcatPool2d as ConcatPool2d
+from .heads import MLPHead as MLPHead
+from .heads import MultiLevelFeatures as MultiLevelFeatures
+from .heads import PlaceHead as PlaceHead
+from .heads import ProbeHead as ProbeHead
+from .heads import SigmoidRange as SigmoidRange
+from .heads import build_network as build_network
+from .heads import describe_network as describe_network
+from .heads import flat_layers as flat_layers
 from .images import image_grid as image_grid
 from .images import open_rgb as open_rgb
 from .inference import decide as decide

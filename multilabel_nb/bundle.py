@@ -48,7 +48,7 @@ def _not_logits(answer: np.ndarray) -> str | None:
     inside = ((answer >= 0) & (answer <= 1)).all()
     return 'sigmoid: its answers to noise all lie in [0, 1]' if inside else None
 
-
+# %% ../nbs/library/bundle.ipynb #ab40d98b
 def _expected(path: Path, network: Any, size: int, n_labels: int) -> tuple:
     # pictures, and the logits that the network gives for them
     import torch

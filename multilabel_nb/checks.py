@@ -128,7 +128,7 @@ def _probs(probs: Any, vocab: Any) -> tuple[np.ndarray, list[str] | None]:
         raise ValueError(f'probs must lie in [0, 1], got {span}: {hint}')
     return (array.clip(0, 1) if least < 0 or most > 1 else array), vocab
 
-
+# %% ../nbs/library/checks.ipynb #aa78b8ff
 def check_probs(
     probs: Any,  # probabilities in [0, 1], `(N, C)`: list, array, tensor or frame
     vocab: Sequence[str]
@@ -170,7 +170,7 @@ def _targs(targs: Any, vocab: Any, ignore_nan: bool, name: str) -> tuple:
         raise ValueError(f'{name} hold no known target')
     return on, known, vocab
 
-
+# %% ../nbs/library/checks.ipynb #87df1c4b
 def check_targs(
     targs: Any,  # targets, `(N, C)`, 0 or 1 (or nan: unknown)
     vocab: Sequence[str] | None = None,  # C names, as in `check_probs`
@@ -287,7 +287,7 @@ def _by_label(
         )
     return array.astype(float)
 
-
+# %% ../nbs/library/checks.ipynb #5787dd98
 def check_thresh(
     thresh: Any,  # in [0, 1]: a number, one per label `(C,)`, or by name (dict, Series)
     vocab: Sequence[str] | int | None = None,  # C names, or C; None: however many
@@ -397,13 +397,22 @@ def check_weights(
     return array
 
 # %% ../nbs/library/checks.ipynb #61259a44
+def _refuse_targs(targs: Any) -> None:
+    row, label = (~((targs >= 0) & (targs <= 1))).nonzero()[0].tolist()
+    value, where = targs[row, label].item(), f'row {row}, label {label}'
+    if value != value:
+        hint = 'ignore_nan=True leaves unknown targets out'
+        raise ValueError(f'targs hold nan, first at {where}; {hint}')
+    hint = 'are logits and targs swapped?'
+    raise ValueError(f'targs must lie in [0, 1], got {value:g} at {where} ({hint})')
+
+# %% ../nbs/library/checks.ipynb #afbe624d
 def check_logits(
     logits: Any,  # tensor, `(N, C)`: raw scores of a network, any real numbers
     targs: Any,  # tensor, `(N, C)`: from 0 to 1 (or nan: unknown)
     ignore_nan: bool = False,  # let unknown targets pass, to be left out
-) -> (
-    tuple
-):  # logits (float32 or wider), targs of that kind (0 where unknown), known or None
+    # logits (float32 or wider), targs of that kind (0 where unknown), known or None
+) -> tuple:
     """What a loss compares; plain tensors, the logits with their gradient.
 
     Raises
@@ -444,13 +453,3 @@ def check_logits(
         _refuse_targs(targs)
     logits = logits.float() if logits.dtype.itemsize < 4 else logits
     return logits, targs.to(logits.dtype), known
-
-
-def _refuse_targs(targs: Any) -> None:
-    row, label = (~((targs >= 0) & (targs <= 1))).nonzero()[0].tolist()
-    value, where = targs[row, label].item(), f'row {row}, label {label}'
-    if value != value:
-        hint = 'ignore_nan=True leaves unknown targets out'
-        raise ValueError(f'targs hold nan, first at {where}; {hint}')
-    hint = 'are logits and targs swapped?'
-    raise ValueError(f'targs must lie in [0, 1], got {value:g} at {where} ({hint})')

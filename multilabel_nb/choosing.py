@@ -66,7 +66,7 @@ class _Goal:
         if self.name == 'cost':
             return (self.fn_cost[j] * counts.fn + self.fp_cost[j] * counts.fp) / n
         if self.name == 'count':
-            return np.abs(counts.fp - counts.fn) / n
+            return np.abs(counts.n_on - counts.n_pos) / n
         return counts.score(self.name)
 
     def recall(self, counts: ConfusionCounts) -> Any:

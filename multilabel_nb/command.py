@@ -14,7 +14,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -159,7 +158,7 @@ def _writer(args: Any, vocab: Sequence[str]) -> Callable[[Prediction], str]:
     csv.writer(sys.stdout, lineterminator='\n').writerow(_columns(vocab))
     return as_csv
 
-
+# %% ../nbs/library/command.ipynb #ca2e1126
 def _predict(args: Any) -> int:
     # predict and write; the exit status
     found = [None if path == '-' else _expand(path) for path in args.paths]

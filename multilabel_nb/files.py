@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 try:
     import fcntl
@@ -79,6 +80,14 @@ def write_atomically(
     _sync_folder(path.parent)
 
 # %% ../nbs/library/files.ipynb #b7401246
+def _is_still(f: BinaryIO, file: Path) -> bool:
+    "Whether an open file is the one that has the name now."
+    try:
+        return os.path.samestat(os.fstat(f.fileno()), file.stat())
+    except FileNotFoundError:
+        return False
+
+
 @contextmanager
 def locked(
     file: str | Path,  # lock file, beside what it guards; it is made and removed
@@ -93,15 +102,14 @@ def locked(
     """
     file = Path(file)
     while True:
-        with open(file, 'w') as f:
+        with open(file, 'wb') as f:
             try:
                 if fcntl:
                     fcntl.flock(f, fcntl.LOCK_EX)
                 held = bool(fcntl)
             except OSError:  # a file system without locks
                 held = False
-            same = file.exists() and os.path.samestat(os.fstat(f.fileno()), file.stat())
-            if held and not same:
+            if held and not _is_still(f, file):
                 continue  # whom we waited for has removed it
             try:
                 yield held

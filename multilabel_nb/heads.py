@@ -262,7 +262,7 @@ def _timm_config(model: nn.Module) -> dict | None:
 
 
 def _own_config(model: nn.Module) -> dict | None:
-    if not isinstance(model, nn.Sequential) or len(model) != 2:
+    if type(model) is not nn.Sequential or len(model) != 2:
         return None
     body, head = model
     levels = isinstance(body, MultiLevelFeatures)
@@ -295,9 +295,7 @@ def describe_network(
         return None
     config = json.loads(json.dumps(config))
     with torch.random.fork_rng([]):
-        twin = build_network(config).state_dict()
-    state = model.state_dict()
-    same = {n: t.shape for n, t in twin.items()} == {
-        n: t.shape for n, t in state.items()
-    }
+        twin = build_network(config)
+    shapes = [{n: t.shape for n, t in m.state_dict().items()} for m in (model, twin)]
+    same = type(model) is type(twin) and shapes[0] == shapes[1]
     return config if same else None

@@ -44,8 +44,8 @@ def _in_bins(pair: Checked, n_labels: int, n_bins: int) -> np.ndarray:
 def _above_edges(edges: np.ndarray, counts: np.ndarray) -> ConfusionCounts:
     # of one label, from its `(n_bins + 1, 2)` counts
     n_neg, n_pos = counts.sum(0)
-    fp, tp = (counts.sum(0) - counts.cumsum(0)).T
-    return ConfusionCounts(edges, tp, fp, n_pos, n_neg)
+    above = counts.sum(0) - counts.cumsum(0)
+    return ConfusionCounts(edges, above[:, 1], above.sum(1), n_pos, n_neg)
 
 # %% ../nbs/library/streaming.ipynb #fef36729
 def _edge_table(

@@ -24,8 +24,8 @@ from multilabel_nb.checks import (
 
 # %% ../nbs/07_thresholds.ipynb #1569acaf
 _PARTS = {
-    'accuracy': lambda c: (c.tp + c.tn, c.n_pos + c.n_neg),
-    'precision': lambda c: (c.tp, c.tp + c.fp),
+    'accuracy': lambda c: (2 * c.tp - c.n_on + c.n_neg, c.n_pos + c.n_neg),
+    'precision': lambda c: (c.tp, c.n_on),
     'recall': lambda c: (c.tp, c.n_pos),
     'specificity': lambda c: (c.tn, c.n_neg),
 }
@@ -33,23 +33,28 @@ _PARTS = {
 
 def _f_parts(name: str, c: Any) -> tuple:  # van Rijsbergen's F-measure
     beta2 = float(name[1:]) ** 2
-    return (1 + beta2) * c.tp, c.tp + c.fp + beta2 * c.n_pos
+    return (1 + beta2) * c.tp, c.n_on + beta2 * c.n_pos
 
 # %% ../nbs/07_thresholds.ipynb #f1efa793
 class ConfusionCounts(NamedTuple):
-    """True and false positives, at one threshold or at many, and what they score.
+    """True and false positives and negatives, at one threshold or many, and scores.
 
     Example
     -------
-    >>> ConfusionCounts(0.5, tp=1, fp=3, n_pos=2, n_neg=6).score('precision')
+    >>> float(ConfusionCounts(0.5, tp=1, n_on=4, n_pos=2, n_neg=6).score('precision'))
     0.25
     """
 
     thresh: Any  # of the decisions: a number, or ascending numbers `(T,)`
     tp: Any  # true positives: a number, or one for each threshold, or for each label
-    fp: Any  # false positives, likewise
+    n_on: Any  # positives, true and false, likewise
     n_pos: Any  # targets that are 1
     n_neg: Any  # targets that are 0
+
+    @property
+    def fp(self) -> Any:
+        "False positives: on, and should be off."
+        return self.n_on - self.tp
 
     @property
     def fn(self) -> Any:
@@ -67,7 +72,7 @@ class ConfusionCounts(NamedTuple):
     ) -> Any:  # from 0 to 1; 0 where there is nothing to divide by
         "A score of these counts."
         part, whole = _PARTS.get(name, partial(_f_parts, name))(self)
-        return part / np.maximum(whole, 1)
+        return part / (np.maximum(whole, 1) if np.ndim(whole) else max(whole, 1))
 
     def at(
         self,
@@ -75,7 +80,7 @@ class ConfusionCounts(NamedTuple):
     ) -> 'ConfusionCounts':  # for these, which need not be among the own ones
         "The counts at other thresholds: those of the next own one below."
         k = np.searchsorted(self.thresh, thresh, side='right') - 1
-        return self._replace(thresh=thresh, tp=self.tp[k], fp=self.fp[k])
+        return self._replace(thresh=thresh, tp=self.tp[k], n_on=self.n_on[k])
 
 # %% ../nbs/07_thresholds.ipynb #1769b4a7
 def _count_decisions(
@@ -83,8 +88,8 @@ def _count_decisions(
 ) -> ConfusionCounts:
     # for each label
     tp, n_pos = np.count_nonzero(on & targs, 0), np.count_nonzero(targs, 0)
-    fp = np.count_nonzero(on & known, 0) - tp
-    return ConfusionCounts(None, tp, fp, n_pos, np.count_nonzero(known, 0) - n_pos)
+    n_on, n = np.count_nonzero(on & known, 0), np.count_nonzero(known, 0)
+    return ConfusionCounts(None, tp, n_on, n_pos, n - n_pos)
 
 
 def _check_average(average: str) -> None:
@@ -161,13 +166,12 @@ def _sort_counts(probs: np.ndarray, targs: np.ndarray) -> ConfusionCounts:
     tp = np.cumsum(key & 1, dtype=count)
     n_pos, tp = int(tp[-1]), tp[last]
     thresh, tp = (key[last] >> 1).view(probs.dtype), n_pos - tp
-    fp = len(key) - 1 - last.astype(count) - tp
-    n_neg = len(key) - n_pos
+    n_on = len(key) - 1 - last.astype(count)
     if thresh[0] > 0:  # below the least probability everything is on
-        firsts = (0, thresh), (n_pos, tp), (n_neg, fp)
+        firsts = (0, thresh), (n_pos, tp), (len(key), n_on)
         firsts = ((np.array([first], x.dtype), x) for first, x in firsts)
-        thresh, tp, fp = map(np.concatenate, firsts)
-    return ConfusionCounts(thresh, tp, fp, n_pos, n_neg)
+        thresh, tp, n_on = map(np.concatenate, firsts)
+    return ConfusionCounts(thresh, tp, n_on, n_pos, len(key) - n_pos)
 
 # %% ../nbs/07_thresholds.ipynb #7731d122
 def confusion_at_thresholds(
@@ -237,9 +241,9 @@ def _sweep(
     grid = thresholds
     if isinstance(grid, Integral):
         grid = np.linspace(0, 1, grid)
-    grid = None if grid is None else check_thresh(grid)
-    if grid is not None and not grid.size * grid.ndim:
+    if grid is not None and 0 in (np.shape(grid) or [0]):
         raise ValueError('a sweep needs at least one threshold, in a flat list')
+    grid = None if grid is None else check_thresh(grid)
     names, precision = pair.vocab, pair.precision
     if average == 'micro':  # all labels as if they were one
         pair = Checked(*(x.reshape(-1, 1) for x in pair[:3]), None, precision)

@@ -161,14 +161,15 @@ def _check_rows(
 
 # %% ../nbs/06_training.ipynb #d5c1c091
 def _minimise(linear, normed, targs, weight_decay: float, max_iter: int):
+    known_labels = targs.isfinite().sum() / len(targs)  # of a row, in the mean
     search = {'max_iter': max_iter, 'line_search_fn': 'strong_wolfe'}
     optimizer = torch.optim.LBFGS(linear.parameters(), **search)
 
     def closure():
         optimizer.zero_grad()
-        per_image = bce_with_logits(linear(normed), targs, ignore_nan=True)
+        mean = bce_with_logits(linear(normed), targs, ignore_nan=True)
         penalty = weight_decay / 2 * linear.weight.square().sum()
-        loss = per_image * targs.shape[1] + penalty
+        loss = mean * known_labels + penalty
         loss.backward()
         return loss
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import nbformat
 import numpy as np
 import pytest
-from lessons import notebook_files
+from lessons import lesson_files
 from nbformat.v4 import new_code_cell, new_notebook
 
 from multilabel_nb.explorer.page import threshold_explorer
@@ -301,7 +301,7 @@ def test_the_explorer_works_in_jupyterlab(lab, new_page):
     probs, targs = made_up()
     np.savez(home / 'made_up.npz', probs=probs, targs=targs)
     cells = [
-        'import numpy as np\nfrom multilabel_nb.thresholds import threshold_explorer\nmade_up = np.load("made_up.npz")',
+        'import numpy as np\nfrom multilabel_nb.explorer.page import threshold_explorer\nmade_up = np.load("made_up.npz")',
         f'threshold_explorer(made_up["probs"], made_up["targs"], {VOCAB!r}, {ROWS})',
     ]
     nb = new_notebook(metadata=KERNEL, cells=[new_code_cell(cell, id=f'cell{i}') for i, cell in enumerate(cells)])
@@ -325,7 +325,7 @@ def test_the_explorer_works_in_jupyterlab(lab, new_page):
     assert not [request for request in page.requests if not request.startswith((address, 'data:', 'blob:'))]
 
 
-@pytest.mark.parametrize('name', [file.relative_to(ROOT / 'nbs').with_suffix('').as_posix() for file in notebook_files()])
+@pytest.mark.parametrize('name', [file.stem for file in lesson_files()])
 def test_a_notebook_runs_in_jupyterlab(lab, new_page, name):
     """Run All: every cell is answered, none fails but those that promise to, and nothing is said on standard error but progress."""
     address, _ = lab

@@ -1,4 +1,4 @@
-"""One door: each function that takes probabilities, targets, thresholds or names gives the same answer, or the same error, for the same table in every form."""
+"""One door: the same table in every form has the same answer, or the same error, from each function that takes one."""
 
 import dataclasses
 import inspect

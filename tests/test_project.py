@@ -1,7 +1,5 @@
 """The house in order: notebooks, modules, README, Makefile and workflows agree with each other and with the rules of a lesson."""
 
-import ast
-import json
 import re
 import subprocess
 import sys
@@ -128,7 +126,7 @@ def test_lock_pins_by_hash_and_names_no_index():
 
 def test_share_of_checked_cells(record_property):
     rows = checked_cells.shares(NOTEBOOKS)
-    record_property('table', checked_cells.table(rows))  # conftest.py prints it at the end of the run
+    record_property('share of checked cells', checked_cells.table(rows))  # conftest.py prints it at the end of the run
     problems = [p for row in rows for p in row.problems]
     assert not problems, '\n\n'.join(problems)
 
@@ -203,65 +201,6 @@ def test_refuses_a_notebook_that_checks_too_little():
     assert len(problems(bad, neither[0], good, good)) == 1  # not right after it
     assert any('only 1 of 3' in p for p in problems(bad, good, bad))
     assert any('ignore' in p for p in problems(CHECKED['assertion though its output is ignored'], good, good))
-
-
-# ---- what a module imports
-
-ALLOWED = {
-    'sources': {'numpy', 'PIL', 'tqdm'},
-    'explore': {'numpy', 'pandas', 'matplotlib', 'PIL', 'tqdm'},
-    'datasets': {'fastai', 'torch', 'numpy', 'pandas', 'PIL'},
-    'datablock': {'fastai', 'numpy', 'pandas'},
-    'losses': {'torch'},
-    'metrics': {'torch', 'numpy', 'pandas'},
-    'training': {'fastai', 'timm', 'torch', 'numpy', 'pandas', 'tqdm'},
-    'thresholds': {'numpy', 'pandas'},
-    'inference': {'numpy', 'PIL'},
-    'regression': {'fastai', 'torch', 'numpy', 'pandas', 'tqdm'},
-}
-ORDER = {m[1]: p.name for p in LESSONS if (m := re.search(r'#\| default_exp (\w+)', p.read_text(encoding='utf-8')))}
-
-
-def imports(nodes):
-    "Top names of what these statements import; modules of the library as `multilabel_nb.name`."
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            yield from (a.name if a.name.startswith('multilabel_nb.') else a.name.split('.')[0] for a in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            module = f'multilabel_nb.{node.module}' if node.level else node.module
-            whole = f'{module}.{node.names[0].name}' if module == 'multilabel_nb' else module
-            yield whole if whole.startswith('multilabel_nb.') else module.split('.')[0]
-
-
-@pytest.mark.parametrize('name', ORDER)
-def test_module_imports_only_what_the_design_allows(name):
-    tree = ast.parse((ROOT / 'multilabel_nb' / f'{name}.py').read_text(encoding='utf-8'))
-    top = {i for i in imports(tree.body) if not i.startswith('multilabel_nb.')} - sys.stdlib_module_names
-    assert top <= ALLOWED[name]
-    own = {i.split('.')[1] for i in imports(ast.walk(tree)) if i.startswith('multilabel_nb.')}
-    assert all(ORDER[i] < ORDER[name] for i in own), f'{name} imports {own}; a module imports only from lower numbers'
-
-
-def test_library_imports_without_what_it_does_not_need():
-    steps = {
-        '': 'numpy pandas PIL',
-        'inference': 'pandas',
-        'sources': 'pandas',
-        'thresholds': 'torch',
-        'explore': 'torch',
-        'losses': '',
-        'metrics': '',
-    }
-    code = (
-        'import importlib, json, sys\nout = {}\n'
-        f'for name in {list(steps)}:\n'
-        '    importlib.import_module(f"multilabel_nb.{name}".rstrip("."))\n'
-        '    out[name] = sorted({m.split(".")[0] for m in sys.modules})\n'
-        'print(json.dumps(out))'
-    )
-    out = json.loads(subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, cwd=ROOT).stdout)
-    for name, unwanted in steps.items():
-        assert not {*unwanted.split(), 'fastai', 'timm', 'nbdev', 'IPython'} & {*out[name]}, f'after importing {name or "multilabel_nb"}'
 
 
 # ---- what a lesson is

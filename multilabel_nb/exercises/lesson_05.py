@@ -111,4 +111,10 @@ def _(answer):
 
     for probs, targs, hint in _RANKINGS:
         args = torch.tensor(probs), torch.tensor(targs).float()
-        try_case(answer, args, average_precision(*args).nanmean(), hint, atol=1e-5)
+        try_case(
+            answer,
+            args,
+            torch.tensor(average_precision(*args)).nanmean(),
+            hint,
+            atol=1e-5,
+        )
