@@ -28,13 +28,16 @@ OTHERS = {
     'rows': [0, 1],
     'n_resamples': 20,
 }
-# Functions whose `targs` are a frame or a list of names, or that draw; a reason each.
+# Functions that are tried elsewhere; a reason each.
 APART = {
     'check_probs': 'the door itself',
     'check_targs': 'the door itself',
     'check_pair': 'the door itself',
     'check_logits': 'takes tensors alone',
     'above': 'the door itself',
+    'result_gallery': 'draws pictures that it is given',
+    'threshold_explorer': 'a page, compared in the browser',
+    'bootstrap_interval': 'hands its tables to tune_thresholds, which is tried',
 }
 
 
@@ -44,7 +47,7 @@ def takers():
         made = getattr(multilabel_nb, name)
         if inspect.isfunction(made) and name not in APART:
             parameters = inspect.signature(made).parameters
-            if TABLES & set(parameters) and 'logits' not in parameters and not {'feats', 'dl', 'learn'} & set(parameters):
+            if TABLES & set(parameters) and 'logits' not in parameters and not {'feats', 'points'} & set(parameters):
                 yield name, made, parameters
 
 
@@ -57,10 +60,11 @@ def arguments(parameters, probs, targs, named):
     for name, parameter in parameters.items():
         if given_.get(name) is not None:
             found[name] = given_[name]
-        elif name in OTHERS:
+        elif name in OTHERS and parameter.kind != parameter.VAR_KEYWORD:
             found[name] = OTHERS[name]
         else:
-            assert parameter.default is not inspect.Parameter.empty, f'OTHERS lacks a value for {name}'
+            optional = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+            assert optional or parameter.default is not inspect.Parameter.empty, f'OTHERS lacks a value for {name}'
     return found
 
 

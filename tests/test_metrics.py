@@ -249,7 +249,7 @@ BY_LABEL = {average_precision, per_label_report, multilabel_confusion_matrix}
 FRAMES = {
     'pandas': pd.DataFrame,
     'nullable': lambda x, columns: pd.DataFrame(x, columns=columns).astype('Float64'),
-    'polars': lambda x, columns: pl.DataFrame(x, schema=list(columns)),
+    'polars': lambda x, columns: pl.DataFrame(x, schema=list(columns), orient='row'),
 }
 
 

@@ -92,7 +92,7 @@ def test_bare_install_is_small(bare):
 def test_thresholds_work_in_the_bare_install(bare, tmp_path):
     code = (
         'import numpy as np\n'
-        'from multilabel_nb.thresholds import sweep\n'
+        'from multilabel_nb import sweep_thresholds\n'
         'probs, targs = np.array([[.9, .2], [.4, .7]]), np.array([[1, 0], [1, 1]])\n'
         'table = sweep_thresholds(probs, targs, [.3, .5])\n'
         'assert len(table) == 2, table\n'
