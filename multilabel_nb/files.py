@@ -168,7 +168,7 @@ def build_folder(
 
 # %% ../nbs/library/files.ipynb #9cc08d8d
 @contextmanager
-def safe_tar() -> Iterator[None]:
+def safe_tar() -> Iterator[None]:  # the rule holds inside the `with`
     """Make `tarfile` refuse members that climb or link out of their folder.
 
     Example
