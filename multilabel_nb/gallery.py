@@ -64,6 +64,7 @@ def _names(bits: np.ndarray, vocab: list[str]) -> list[list[str]]:
     return [[vocab[j] for j in np.flatnonzero(row)] for row in bits]
 
 # %% ../nbs/library/gallery.ipynb #d341c26a
+# mark and colour of a label that is right, missed or invented
 MARKS = {
     'hits': ('✓', '#0072B2'),
     'missed': ('○', '#D55E00'),

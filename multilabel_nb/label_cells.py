@@ -44,7 +44,11 @@ class LabelTableError(ValueError):
     # `line`, `image`, `what` is wrong; a file's header is line 1, a frame's first row 0
     problems: pd.DataFrame
 
-    def __init__(self, name: str, problems: pd.DataFrame):
+    def __init__(
+        self,
+        name: str,  # of the table
+        problems: pd.DataFrame,  # a row each, as above
+    ):
         super().__init__(name, problems)
         self.problems = problems
 

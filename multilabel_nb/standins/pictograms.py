@@ -23,6 +23,7 @@ from multilabel_nb.standins.drawing import (
     uniform,
 )
 
+# who drew the pictograms, and under which licence: written beside the pictures
 CREDIT = (
     'Pictograms: OpenMoji (https://openmoji.org/), '
     'the open-source emoji and icon project, licence CC BY-SA 4.0\n'
@@ -85,6 +86,7 @@ _GROUNDS = (
     (104, 98, 92),
 )
 _SEAS = ((84, 120, 140), (70, 104, 108), (110, 140, 160))
+# colours of rooms, red, green and blue from 0 to 255
 WALLS = (
     (214, 204, 186),
     (186, 200, 204),
