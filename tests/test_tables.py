@@ -248,7 +248,7 @@ def test_cut_off_files_of_any_kind_are_found(tmp_path, kind):
     df = pd.DataFrame({'fname': names})
     found = check_images(df, tmp_path, suffix='', progress=False).set_index('row')['problem']
     assert list(found.index) == [1, 2, 3, 4, 5, 6]
-    assert found[3] == found[4] == 'not an image of any known format' and found[6] == 'missing'
+    assert found[3] == 'the file is empty' and found[4] == 'not an image of any known format' and found[6] == 'missing'
     with pytest.raises(ValueError, match=r'(?s)6 of 7 images.*row 1: half.*row 6: nowhere is missing'):
         check_images(df, tmp_path, suffix='', raises=True, progress=False)
 

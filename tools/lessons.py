@@ -5,6 +5,7 @@ The one way notebooks are executed, by whichever make target: on this environmen
 
 import argparse
 import ast
+import json
 import os
 import re
 import shutil
@@ -311,9 +312,22 @@ def export(staged):
     atomic_write(staged / config(staged)['lib_path'] / '__init__.pyi', stub(staged).encode())
 
 
+KERNEL = {'kernelspec': {'display_name': 'python3', 'language': 'python', 'name': 'python3'}}
+
+
+def name_kernels(staged):
+    "Every notebook names its kernel, and nothing else of an editor: without a name JupyterLab asks the reader for one."
+    for file in notebook_files(staged):
+        nb = json.loads(file.read_text(encoding='utf-8'))
+        if nb['metadata'] != KERNEL:
+            text = json.dumps({**nb, 'metadata': KERNEL}, indent=1, sort_keys=True, ensure_ascii=False)
+            atomic_write(file, f'{text}\n'.encode())
+
+
 def settle(staged):
     "Clean the notebooks of a staged copy, export its modules, list their names, render its README."
     nbdev(staged, 'nbdev_clean')
+    name_kernels(staged)
     export(staged)
     if (staged / config(staged)['nbs_path'] / 'index.ipynb').exists():
         atomic_write(staged / 'README.md', readme(staged).encode())
@@ -326,17 +340,24 @@ def generated_files(root):
     return {p.relative_to(root) for p in [*notebook_files(root), *exported(root), *others] if p.exists()}
 
 
+def read(file):
+    "Its bytes, or None where there is no such file."
+    return file.read_bytes() if file.exists() else None
+
+
 def differing(staged, root=ROOT):
     "Generated files that differ between a staged copy and the tree, those that only one side has included."
     both = sorted(generated_files(staged) | generated_files(root))
-    read = lambda p: p.read_bytes() if p.exists() else None  # noqa: E731
     return [p for p in both if read(staged / p) != read(root / p)]
 
 
-def take_over(staged, root=ROOT):
-    "Bring what a staged copy generated into the tree, a whole file at a time."
+def take_over(staged, since, root=ROOT):
+    "Bring what a staged copy generated into the tree, a whole file at a time; what was edited `since` then stays as it is."
     changed = differing(staged, root)
     for path in changed:
+        if read(root / path) != since.get(path):
+            print(f'left alone {path}: it was edited meanwhile')
+            continue
         if (staged / path).exists():
             atomic_write(root / path, (staged / path).read_bytes())
         else:
@@ -379,6 +400,7 @@ def course(args):
 def notebooks(args):
     "Execute the notebooks, clean and export them; write back only when all went well."
     with tempfile.TemporaryDirectory() as tmp:
+        since = {path: read(ROOT / path) for path in generated_files(ROOT)}
         staged = stage(Path(tmp))
         export(staged)  # a lesson imports what the ones before it export
         env = {'PYTHONPATH': str(staged)}
@@ -391,7 +413,7 @@ def notebooks(args):
         for run in runs:
             tidy_outputs(run.nb)
             atomic_write(run.file, nbformat.writes(run.nb).encode() + b'\n')
-        take_over(settle(staged))
+        take_over(settle(staged), since)
     return report(runs)
 
 
