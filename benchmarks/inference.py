@@ -47,7 +47,7 @@ def train(folder):
 
     from multilabel_nb.bundle import save_bundle
     from multilabel_nb.datasets import multilabel_dataloaders, multilabel_datasets
-    from multilabel_nb.reading import read_labels
+    from multilabel_nb.readers import read_labels
     from multilabel_nb.sources import data_name, planet_sample
     from multilabel_nb.splits import random_split
     from multilabel_nb.tables import build_vocab, drop_rare_labels

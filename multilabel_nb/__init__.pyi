@@ -60,6 +60,9 @@ from .inference import preprocess as preprocess
 from .label_cells import LabelTableError as LabelTableError
 from .label_cells import check_folder as check_folder
 from .label_cells import check_labels as check_labels
+from .label_cells import check_positions as check_positions
+from .label_cells import label_lists as label_lists
+from .label_cells import list_problems as list_problems
 from .losses import MultiLabelAsymmetric as MultiLabelAsymmetric
 from .losses import MultiLabelBCE as MultiLabelBCE
 from .losses import MultiLabelFocal as MultiLabelFocal
@@ -84,13 +87,10 @@ from .predictor import Predictor as Predictor
 from .readers import label_targets as label_targets
 from .readers import read_label_columns as read_label_columns
 from .readers import read_label_rows as read_label_rows
-from .readers import read_label_text as read_label_text
+from .readers import read_labels as read_labels
 from .readers import read_saved_labels as read_saved_labels
 from .readers_look import TableLook as TableLook
 from .readers_look import inspect_table as inspect_table
-from .reading import check_positions as check_positions
-from .reading import label_lists as label_lists
-from .reading import read_labels as read_labels
 from .regression import head_centre as head_centre
 from .regression import img2pose as img2pose
 from .regression import point_errors as point_errors

@@ -14,7 +14,7 @@ from PIL import Image
 
 from .checks import check_vocab
 from .images import open_rgb
-from .reading import check_positions
+from .label_cells import check_positions
 from .tables import image_files, image_path, one_hot
 
 with warnings.catch_warnings():

@@ -15,7 +15,8 @@ import lzma
 import re
 import zipfile
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,21 +24,33 @@ import numpy as np
 import pandas as pd
 
 # %% auto #0
-__all__ = ['LabelTableError', 'check_labels', 'check_folder']
+__all__ = ['list_problems', 'LabelTableError', 'check_labels', 'check_folder', 'label_lists', 'check_positions']
 
 # %% ../nbs/library/label_cells.ipynb #953207ac
 _PROBLEM = ['line', 'image', 'what']
 
 
-def _told(head: str, rows: Sequence[tuple]) -> str:
+def list_problems(
+    head: str,  # what is wrong with the whole
+    problems: Sequence[tuple],  # number of a row (or None), picture, what is wrong
+    unit: str = 'line',  # what the numbers count
+) -> str:  # the head, a line for each of the first ten, and how many more there are
+    """Many problems in one message.
+
+    Example
+    -------
+    >>> print(list_problems('labels.csv: 1 problem', [(2, 'a', 'has no label')]))
+    labels.csv: 1 problem
+      line 2 (a): has no label
+    """
     told = [
-        f'  {image}: {what}' if line is None else f'  line {line} ({image}): {what}'
-        for line, image, what in rows[:10]
+        f'{image}: {what}' if n is None else f'{unit} {n} ({image}): {what}'
+        for n, image, what in problems[:10]
     ]
-    more = [f'  and {len(rows) - 10} more'] if len(rows) > 10 else []
-    return '\n'.join([head, *told, *more])
+    more = [f'and {len(problems) - 10} more'] if len(problems) > 10 else []
+    return '\n  '.join([head, *told, *more])
 
-
+# %% ../nbs/library/label_cells.ipynb #74ccefd2
 class LabelTableError(ValueError):
     "A label table with bad rows."
 
@@ -54,7 +67,9 @@ class LabelTableError(ValueError):
 
     def __str__(self) -> str:
         name, rows = self.args[0], list(self.problems.itertuples(index=False))
-        return _told(f'{name}: {len(rows)} problem{"s"[: len(rows) != 1]}', rows)
+        return list_problems(
+            f'{name}: {len(rows)} problem{"s"[: len(rows) != 1]}', rows
+        )
 
 # %% ../nbs/library/label_cells.ipynb #bdda8098
 def _unzip(data: bytes) -> bytes:
@@ -172,17 +187,13 @@ def _label(cell: Any) -> str:
 def _parsed(text: str) -> Any:
     if not re.fullmatch(r'(?s)\[.*\]|\{.*\}|\(.*\)', text):
         return None
-    try:
+    with suppress(ValueError, RecursionError):
         return json.loads(text)
-    except (ValueError, RecursionError):
-        pass
-    try:
+    with suppress(ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
         value = ast.literal_eval(text)
         # texts that were joined have lost their inner quotes
         if sorted(re.sub(r'\s', '', str(value))) == sorted(re.sub(r'\s', '', text)):
             return value
-    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-        pass
     if text[0] != '(':
         raise ValueError(f'is a list that neither JSON nor Python reads: {text}')
 
@@ -330,3 +341,66 @@ def check_folder(
     alone = [name for bare in there if bare not in rows for name in there[bare]]
     found += [(None, x, 'a file without a row') for x in alone if _ENDING.search(x)]
     return pd.DataFrame(found, columns=_PROBLEM, dtype=object)
+
+# %% ../nbs/library/label_cells.ipynb #4ba323f9
+def label_lists(
+    df: pd.DataFrame | Iterable[Sequence[str]],  # table of a reader, or the lists
+) -> list[Sequence[str]]:  # one list of labels per row
+    """The label lists of a table, after a look that each is a list of texts.
+
+    Raises
+    ------
+    ValueError: there is no column `labels`, or a row of it is not a list of texts.
+
+    Example
+    -------
+    >>> label_lists(df)[0]
+    ['clear', 'primary', 'water']
+    """
+    if isinstance(df, pd.DataFrame):
+        if 'labels' not in df.columns:
+            raise ValueError(
+                "the table has no column 'labels' of lists (read_labels makes it); "
+                f'it has {list(df.columns)}'
+            )
+        df = df['labels']
+    lists = list(df)
+    for i, labels in enumerate(lists):
+        if isinstance(labels, str) or not hasattr(labels, '__iter__'):
+            raise ValueError(f'row {i} holds {labels!r}, not a list of labels')
+        if wrong := [label for label in labels if not isinstance(label, str)]:
+            raise ValueError(
+                f'row {i} holds the label {wrong[0]!r}, which is not a text'
+            )
+    return lists
+
+# %% ../nbs/library/label_cells.ipynb #1ce7deed
+def check_positions(
+    idxs: Iterable[int],  # what should be positions
+    n: int,  # rows there are
+    name: str = 'idxs',  # what to call them in a message
+) -> list[int]:  # the same as plain numbers
+    """Refuse what is not a list of positions among `n` rows.
+
+    Raises
+    ------
+    ValueError: a value is no whole number from 0 to `n - 1`.
+
+    Example
+    -------
+    >>> check_positions(range(2), 3)
+    [0, 1]
+    """
+    arr = np.asarray(list(idxs))
+    if len(arr) and arr.dtype.kind not in 'iu':
+        raise ValueError(
+            f'{name} holds {arr.dtype} values, not positions '
+            f'(whole numbers from 0 to {n - 1})'
+        )
+    wrong = arr[(arr < 0) | (arr >= n)]
+    if len(wrong):
+        raise ValueError(
+            f'{name} holds {wrong[0]}, but the {n} rows have positions 0 to {n - 1} '
+            '(index labels are not positions)'
+        )
+    return arr.astype(int).tolist()

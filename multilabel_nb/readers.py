@@ -24,13 +24,13 @@ from multilabel_nb.label_cells import (
     _label,
     _split,
     _text,
-    _told,
     check_labels,
+    list_problems,
 )
 from .tables import one_hot
 
 # %% auto #0
-__all__ = ['read_label_text', 'read_label_columns', 'read_label_rows', 'read_saved_labels', 'label_targets']
+__all__ = ['read_labels', 'read_label_columns', 'read_label_rows', 'read_saved_labels', 'label_targets']
 
 # %% ../nbs/library/readers.ipynb #67d6ecd6
 _NUMBER = re.compile(r'[+-]?((0|[1-9]\d{0,17})(\.\d*)?|\.\d+)(e[+-]?\d+)?', re.I | re.A)
@@ -79,7 +79,7 @@ def _tell(name: str, table: pd.DataFrame) -> None:
     doubts = list(check_labels(table).itertuples(index=False))
     for head, rows in {'listed again, merged': merged, 'suspicious': doubts}.items():
         if rows:
-            print(_told(f'{Path(name).name}: {head}', rows))
+            print(list_problems(f'{Path(name).name}: {head}', rows))
 
 # %% ../nbs/library/readers.ipynb #4849067c
 def _table(
@@ -118,10 +118,10 @@ def _table(
     return table if on_problem == 'raise' else (table, problems)
 
 # %% ../nbs/library/readers.ipynb #274aaff6
-def read_label_text(
+def read_labels(
     file: Any,  # path (also packed, or parquet), open file, pandas or polars frame
-    image_col: str,  # column that names the image
-    label_cols: str | Sequence[str],  # column or columns with the labels
+    image_col: str = 'image_name',  # column that names the image
+    label_cols: str | Sequence[str] = 'tags',  # column or columns with the labels
     delim: str | None = ' ',  # between two labels of a cell; None: a cell is one label
     allow_empty: bool = False,  # a blank means an image without any label
     sep: str | None = None,  # between columns; None: ',' or a tab, as in the header
@@ -146,7 +146,7 @@ def read_label_text(
     -------
     >>> import io
     >>> file = io.StringIO('id,tags\\na,x;y\\n')
-    >>> read_label_text(file, 'id', 'tags', delim=';').labels[0]
+    >>> read_labels(file, 'id', 'tags', delim=';').labels[0]
     ['x', 'y']
     """
     cols = [label_cols] if isinstance(label_cols, str) else list(label_cols)
@@ -193,14 +193,14 @@ def _judge(positive, negative, unknown, thresh) -> Callable:
 
 # %% ../nbs/library/readers.ipynb #3c87a5c9
 def read_label_columns(
-    file: Any,  # path, open file or frame, as in `read_label_text`
+    file: Any,  # path, open file or frame, as in `read_labels`
     image_col: str,  # column that names the image
     other_cols: Sequence[str] = (),  # columns that are no labels; they are kept
     positive: Sequence[str] = ('1', 'yes', 'true'),  # cells that say: has the label
     negative: Sequence[str] = ('0', 'no', 'false'),  # cells that say: has it not
     unknown: Sequence[str] = ('', 'nan'),  # cells that say: not known; often '-1' too
     thresh: float | None = None,  # a number is positive if above (weights, votes)
-    sep: str | None = None,  # between two columns, as in `read_label_text`
+    sep: str | None = None,  # between two columns, as in `read_labels`
     on_problem: str = 'raise',  # or 'return': the rest of the table, and the problems
     verbose: bool = True,  # print what is suspicious
 ) -> pd.DataFrame:  # `image_col`, `other_cols`, `labels`, `repeated`; `unknown` if any
@@ -211,7 +211,7 @@ def read_label_columns(
     Raises
     ------
     LabelTableError, ValueError, ImportError, OSError
-        As `read_label_text`; also if a word means two things.
+        As `read_labels`; also if a word means two things.
 
     Example
     -------
@@ -235,7 +235,7 @@ def read_label_columns(
 
 # %% ../nbs/library/readers.ipynb #21c0ccf3
 def read_label_rows(
-    file: Any,  # path, open file or frame, as in `read_label_text`
+    file: Any,  # path, open file or frame, as in `read_labels`
     image_col: str,  # column that names the image
     label_col: str,  # column with one label
     value_col: str | None = None,  # yes, no, unknown, or a number; None: all are yes
@@ -246,7 +246,7 @@ def read_label_rows(
     unknown: Sequence[str] = ('', 'nan'),  # as in `read_label_columns`
     thresh: float | None = None,  # a number is positive if above (confidence)
     allow_empty: bool = False,  # a blank label means an image without any
-    sep: str | None = None,  # between two columns, as in `read_label_text`
+    sep: str | None = None,  # between two columns, as in `read_labels`
     on_problem: str = 'raise',  # or 'return': the rest of the table, and the problems
     verbose: bool = True,  # print what was merged and what is suspicious
 ) -> pd.DataFrame:  # `image_col`, `other_cols`, `labels`, `repeated`; `unknown` if any
@@ -280,8 +280,8 @@ def read_label_rows(
 
 # %% ../nbs/library/readers.ipynb #fda4b2cb
 def read_saved_labels(
-    file: Any,  # path, open file or frame, as in `read_label_text`
-    sep: str | None = None,  # between two columns, as in `read_label_text`
+    file: Any,  # path, open file or frame, as in `read_labels`
+    sep: str | None = None,  # between two columns, as in `read_labels`
     on_problem: str = 'raise',  # or 'return': the rest of the table, and the problems
 ) -> pd.DataFrame:  # the table that was written
     """Read a label table that `DataFrame.to_csv` wrote, or predictions of the command.
@@ -292,7 +292,7 @@ def read_saved_labels(
     Raises
     ------
     LabelTableError, ValueError, ImportError, OSError
-        As `read_label_text`.
+        As `read_labels`.
 
     Example
     -------

@@ -17,15 +17,15 @@ from multilabel_nb.label_cells import (
     _content,
     _grid,
     _text,
-    _told,
     check_folder,
     check_labels,
+    list_problems,
 )
 from multilabel_nb.readers import (
     _NUMBER,
     read_label_columns,
     read_label_rows,
-    read_label_text,
+    read_labels,
     read_saved_labels,
 )
 
@@ -92,7 +92,7 @@ def _plan(grid: pd.DataFrame) -> tuple[str, Any, dict]:
     cells = {_text(x).strip() for c in cols for x in grid[c]} - {''}
     how |= {'label_cols': cols[0] if len(cols) == 1 else cols, 'delim': _delim(cells)}
     shape = 'one text column' if len(cols) == 1 else 'several text columns'
-    return shape, read_label_text, how
+    return shape, read_labels, how
 
 # %% ../nbs/library/readers_look.ipynb #ca03d174
 @dataclass(frozen=True, eq=False)
@@ -113,7 +113,7 @@ class TableLook:
         ]
         for head in ('problems', 'suspicions'):
             rows = list(getattr(self, head).itertuples(index=False))
-            told.append(_told(f'{head}: {len(rows)}', rows))
+            told.append(list_problems(f'{head}: {len(rows)}', rows))
         return '\n'.join(told)
 
 # %% ../nbs/library/readers_look.ipynb #7dd357c8
@@ -126,13 +126,13 @@ def inspect_table(
     Raises
     ------
     ValueError, ImportError, OSError
-        As `read_label_text`, if the file cannot be read at all.
+        As `read_labels`, if the file cannot be read at all.
 
     Example
     -------
     >>> look = inspect_table(io.StringIO('id,tags\\na,x;y\\n'))
     >>> look.call
-    "read_label_text(file, image_col='id', label_cols='tags', delim=';')"
+    "read_labels(file, image_col='id', label_cols='tags', delim=';')"
     """
     content, how = _content(file), {}
     if isinstance(content, str):

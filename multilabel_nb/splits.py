@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from .reading import check_positions
+from .label_cells import check_positions
 from .tables import count_labels, image_files, one_hot
 
 # %% auto #0

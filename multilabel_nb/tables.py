@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from .checks import check_vocab
-from .reading import check_positions, label_lists
+from .label_cells import check_positions, label_lists
 
 # %% auto #0
 __all__ = ['count_labels', 'one_hot', 'cooccurrence', 'DropReport', 'drop_rare_labels', 'build_vocab', 'image_path', 'image_files', 'check_images', 'plot_counts', 'plot_cooccurrence']
@@ -174,7 +174,7 @@ def build_vocab(
 # %% ../nbs/library/table_images.ipynb #10dc70d8
 from pathlib import Path
 
-from .reading import _list_some
+from .label_cells import list_problems
 
 # %% ../nbs/library/table_images.ipynb #9c3300fe
 def image_path(
@@ -276,10 +276,8 @@ def check_images(
     read = ((row, file.name, _image_problem(file)) for row, file in enumerate(bar))
     found = [problem for problem in read if problem[2]]
     if raises and found:
-        raise ValueError(
-            f'{len(found)} of {len(df)} images in {folder} cannot be used:\n'
-            + _list_some([f'row {row}: {file} is {what}' for row, file, what in found])
-        )
+        head = f'{len(found)} of {len(df)} images in {folder} cannot be used:'
+        raise ValueError(list_problems(head, found, 'row'))
     return pd.DataFrame(found, columns=['row', 'file', 'problem'])
 
 # %% ../nbs/library/table_plots.ipynb #229c2f46

@@ -848,10 +848,10 @@ def test_a_network_that_torch_really_compiled_is_unwrapped():
 def test_what_this_library_makes_is_bundled(made, tmp_path):
     import torch
 
-    from multilabel_nb import datasets, reading, sources, splits, tables, training
+    from multilabel_nb import datasets, readers, sources, splits, tables, training
 
     src = sources.planet_sample()
-    df = reading.read_labels(src / 'labels.csv', verbose=False)[:64]
+    df = readers.read_labels(src / 'labels.csv', verbose=False)[:64]
     sides = splits.random_split(len(df))
     vocab = tables.build_vocab(df, range(len(df)), verbose=False)
     dsets = datasets.multilabel_datasets(df, src / 'train', vocab, sides)

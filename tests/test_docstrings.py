@@ -9,7 +9,7 @@ import torch
 from lessons import MACHINERY
 
 import multilabel_nb
-from multilabel_nb.reading import read_labels
+from multilabel_nb.readers import read_labels
 from multilabel_nb.sources import data_name, planet_sample
 from multilabel_nb.splits import random_split
 from multilabel_nb.tables import build_vocab, drop_rare_labels

@@ -20,11 +20,10 @@ from multilabel_nb.readers import (
     label_targets,
     read_label_columns,
     read_label_rows,
-    read_label_text,
+    read_labels,
     read_saved_labels,
 )
 from multilabel_nb.readers_look import inspect_table
-from multilabel_nb.reading import read_labels
 from multilabel_nb.sources import planet_sample
 from multilabel_nb.tables import build_vocab, count_labels
 
@@ -42,7 +41,7 @@ def zipped(text, *more, name='train.csv'):
 def text_of(cell, **how):
     "Labels of a single cell, through the reader."
     frame = pd.DataFrame({'image': ['a'], 'tags': pd.Series([cell], dtype=object)})
-    return read_label_text(frame, 'image', 'tags', verbose=False, **how).labels[0]
+    return read_labels(frame, 'image', 'tags', verbose=False, **how).labels[0]
 
 
 # ---- every container gives the same table (F16)
@@ -64,13 +63,13 @@ CONTAINERS = {
 
 @pytest.mark.parametrize('name', CONTAINERS)
 def test_every_container_gives_the_same_table(tmp_path, name):
-    expected = read_label_text(io.StringIO(PLAIN), 'image', 'tags')
+    expected = read_labels(io.StringIO(PLAIN), 'image', 'tags')
     assert expected.image.tolist() == ['007.jpg', '8.jpg'] and expected.labels.tolist() == [['x', 'y'], ['y']]
     (tmp_path / name).write_bytes(CONTAINERS[name])
     for file in (tmp_path / name, str(tmp_path / name), io.BytesIO(CONTAINERS[name])):
-        pd.testing.assert_frame_equal(read_label_text(file, 'image', 'tags'), expected)
+        pd.testing.assert_frame_equal(read_labels(file, 'image', 'tags'), expected)
     with open(tmp_path / name, 'rb') as file:
-        pd.testing.assert_frame_equal(read_label_text(file, 'image', 'tags'), expected)
+        pd.testing.assert_frame_equal(read_labels(file, 'image', 'tags'), expected)
 
 
 @pytest.mark.parametrize(
@@ -78,24 +77,24 @@ def test_every_container_gives_the_same_table(tmp_path, name):
     [pd.DataFrame, pl.DataFrame, lambda x: pd.DataFrame(x).convert_dtypes(), lambda x: pd.DataFrame(x, index=[5, 3]).astype('category')],
 )
 def test_every_frame_gives_the_same_table(frame):
-    made = read_label_text(frame({'image': ['007.jpg', '8.jpg'], 'tags': ['x y', 'y']}), 'image', 'tags')
+    made = read_labels(frame({'image': ['007.jpg', '8.jpg'], 'tags': ['x y', 'y']}), 'image', 'tags')
     pd.testing.assert_frame_equal(
-        made[['image', 'labels', 'repeated']], read_label_text(io.StringIO(PLAIN), 'image', 'tags').drop(columns='tags')
+        made[['image', 'labels', 'repeated']], read_labels(io.StringIO(PLAIN), 'image', 'tags').drop(columns='tags')
     )
 
 
 @pytest.mark.parametrize('lists', [[['x', 'y'], []], [np.array(['x', 'y']), np.array([])], [('x', 'y'), ()]])
 def test_list_columns_of_frames(lists):
     how = {'image_col': 'image', 'label_cols': 'tags', 'allow_empty': True}
-    assert read_label_text(pd.DataFrame({'image': ['a', 'b'], 'tags': lists}), **how).labels.tolist() == [['x', 'y'], []]
-    assert read_label_text(pl.DataFrame({'image': ['a', 'b'], 'tags': [['x', 'y'], []]}), **how).labels.tolist() == [['x', 'y'], []]
+    assert read_labels(pd.DataFrame({'image': ['a', 'b'], 'tags': lists}), **how).labels.tolist() == [['x', 'y'], []]
+    assert read_labels(pl.DataFrame({'image': ['a', 'b'], 'tags': [['x', 'y'], []]}), **how).labels.tolist() == [['x', 'y'], []]
 
 
 def test_parquet(tmp_path):
     pytest.importorskip('pyarrow')
     frame = pd.DataFrame({'image': ['a', 'b'], 'tags': [['x', 'y'], ['y']], 'n': [1, 2]})
     frame.to_parquet(tmp_path / 'labels.parquet')
-    pd.testing.assert_frame_equal(read_label_text(tmp_path / 'labels.parquet', 'image', 'tags'), read_label_text(frame, 'image', 'tags'))
+    pd.testing.assert_frame_equal(read_labels(tmp_path / 'labels.parquet', 'image', 'tags'), read_labels(frame, 'image', 'tags'))
 
 
 def test_parquet_without_an_engine_says_what_to_do(tmp_path, monkeypatch):
@@ -105,8 +104,8 @@ def test_parquet_without_an_engine_says_what_to_do(tmp_path, monkeypatch):
     pl.DataFrame({'image': ['a'], 'tags': ['x']}).write_parquet(tmp_path / 'labels.parquet')
     monkeypatch.setattr(pd, 'read_parquet', missing)
     with pytest.raises(ImportError, match='needs pyarrow, or hand over polars.read_parquet'):
-        read_label_text(tmp_path / 'labels.parquet', 'image', 'tags')
-    assert read_label_text(pl.read_parquet(tmp_path / 'labels.parquet'), 'image', 'tags').labels[0] == ['x']
+        read_labels(tmp_path / 'labels.parquet', 'image', 'tags')
+    assert read_labels(pl.read_parquet(tmp_path / 'labels.parquet'), 'image', 'tags').labels[0] == ['x']
 
 
 @pytest.mark.parametrize(
@@ -131,13 +130,13 @@ def test_parquet_without_an_engine_says_what_to_do(tmp_path, monkeypatch):
 def test_what_is_no_table_is_refused_and_named(tmp_path, data, said):
     (tmp_path / 'bad.csv').write_bytes(data)
     with pytest.raises(ValueError, match=said) as e:
-        read_label_text(tmp_path / 'bad.csv', 'image', 'tags')
+        read_labels(tmp_path / 'bad.csv', 'image', 'tags')
     assert str(tmp_path / 'bad.csv') in str(e.value)
 
 
 def test_file_that_is_not_there():
     with pytest.raises(FileNotFoundError, match='gone.csv'):
-        read_label_text('gone.csv', 'image', 'tags')
+        read_labels('gone.csv', 'image', 'tags')
 
 
 # ---- cells that hold lists (F5)
@@ -199,7 +198,7 @@ def test_what_looks_like_a_list_and_is_none(cell):
 
 def test_wrong_delimiter_is_told(capsys):
     file = io.StringIO('image,tags\na,clear;road\nb,Clear\nc,clear\n')
-    read_label_text(file, 'image', 'tags')
+    read_labels(file, 'image', 'tags')
     out = capsys.readouterr().out
     assert "is delim=';' meant?" in out and "'Clear', 'clear': differ only in case" in out
 
@@ -254,11 +253,6 @@ def test_class_numbers_all_the_way():
 # ---- one text column, as before
 
 
-def test_same_table_as_read_labels():
-    file = planet_sample() / 'labels.csv'
-    pd.testing.assert_frame_equal(read_label_text(file, 'image_name', 'tags', verbose=False), read_labels(file, verbose=False))
-
-
 @pytest.mark.parametrize(
     'rows, said',
     [
@@ -279,21 +273,21 @@ def test_same_table_as_read_labels():
 )
 def test_bad_row_is_named(rows, said):
     with pytest.raises(LabelTableError) as e:
-        read_label_text(io.StringIO('image,tags\n' + rows), 'image', 'tags', sep=',')
+        read_labels(io.StringIO('image,tags\n' + rows), 'image', 'tags', sep=',')
     assert all(words in str(e.value) for words in said), e.value
 
 
 def test_all_problems_are_listed_raised_or_returned():
     text = 'image,tags\n' + ''.join(f'i{i},\n' for i in range(25)) + 'good,x\n'
     with pytest.raises(LabelTableError) as e:
-        read_label_text(io.StringIO(text), 'image', 'tags')
+        read_labels(io.StringIO(text), 'image', 'tags')
     assert len(e.value.problems) == 25 and e.value.problems.line.tolist() == list(range(2, 27))
     assert 'the table: 25 problems' in str(e.value) and 'i9' in str(e.value) and 'i10' not in str(e.value) and 'and 15 more' in str(e.value)
     again = pickle.loads(pickle.dumps(e.value))
     assert str(again) == str(e.value) and again.problems.equals(e.value.problems)
-    table, problems = read_label_text(io.StringIO(text), 'image', 'tags', on_problem='return')
+    table, problems = read_labels(io.StringIO(text), 'image', 'tags', on_problem='return')
     assert table.image.tolist() == ['good'] and problems.equals(e.value.problems)
-    table, problems = read_label_text(io.StringIO('image,tags\na,\n'), 'image', 'tags', on_problem='return')
+    table, problems = read_labels(io.StringIO('image,tags\na,\n'), 'image', 'tags', on_problem='return')
     assert table.empty and len(problems) == 1 and {'image', 'labels', 'repeated'} <= {*table}
 
 
@@ -303,21 +297,21 @@ def test_all_problems_are_listed_raised_or_returned():
 )
 def test_wrong_arguments(how):
     with pytest.raises(ValueError):
-        read_label_text(io.StringIO('image,tags,labels\na,x,y\n'), **{'image_col': 'image', 'label_cols': 'tags'} | how)
+        read_labels(io.StringIO('image,tags,labels\na,x,y\n'), **{'image_col': 'image', 'label_cols': 'tags'} | how)
     with pytest.raises(TypeError, match='unexpected keyword'):
-        read_label_text(io.StringIO(PLAIN), 'image', 'tags', delimiter=';')
+        read_labels(io.StringIO(PLAIN), 'image', 'tags', delimiter=';')
 
 
 def test_several_text_columns():
     text = 'image,l1,l2,l3,fold\na,car,traffic light,,1\nb,car,,car,2\n'
-    df = read_label_text(io.StringIO(text), 'image', ['l1', 'l2', 'l3'], delim=None, verbose=False)
+    df = read_labels(io.StringIO(text), 'image', ['l1', 'l2', 'l3'], delim=None, verbose=False)
     assert df.labels.tolist() == [['car', 'traffic light'], ['car']] and df.repeated.tolist() == [[], ['car']]
     assert df.fold.tolist() == [1, 2]
 
 
 def test_other_columns_keep_what_they_hold():
     text = 'image,tags,person,n,p,is_valid,note,long\na,x,007,1,.5,True,,12345678901234567890\nb,x,8,2,1,False,hi,1\n'
-    df = read_label_text(io.StringIO(text), 'image', 'tags')
+    df = read_labels(io.StringIO(text), 'image', 'tags')
     assert df.iloc[0, 2:-2].tolist() == ['007', 1, 0.5, True, '', '12345678901234567890']
     assert [df[c].dtype.kind for c in ('n', 'p', 'is_valid')] == ['i', 'f', 'b']
 
@@ -449,11 +443,11 @@ def test_accepted_table_survives_writing(cases):
     def holds(rows, index):
         images, tags, other = map(list, zip(*rows, strict=True))
         text = pd.DataFrame({'image': images, 'tags': tags, 'other': other}).to_csv(index=index)
-        df = read_label_text(io.StringIO(text), 'image', 'tags', allow_empty=True, verbose=False)
+        df = read_labels(io.StringIO(text), 'image', 'tags', allow_empty=True, verbose=False)
         assert df.image.tolist() == images
         assert df.labels.tolist() == [list(dict.fromkeys(row)) for row in tags]
         pd.testing.assert_frame_equal(read_saved_labels(io.StringIO(df.to_csv(index=index))), df)
-        again = read_label_text(df, 'image', 'labels', allow_empty=True, verbose=False)
+        again = read_labels(df, 'image', 'labels', allow_empty=True, verbose=False)
         pd.testing.assert_frame_equal(again[['image', 'labels']], df[['image', 'labels']])
 
     holds()
@@ -485,7 +479,7 @@ def test_any_text_is_read_or_refused_in_words(cases):
     def holds(text, delim):
         two = 'a,b\n' + text
         calls = [
-            lambda: read_label_text(io.StringIO(two), 'a', 'b', delim, verbose=False),
+            lambda: read_labels(io.StringIO(two), 'a', 'b', delim, verbose=False),
             lambda: read_label_columns(io.StringIO(two), 'a', verbose=False),
             lambda: read_label_rows(io.StringIO(two), 'a', 'b', verbose=False),
             lambda: inspect_table(io.StringIO(text)).table,
@@ -513,7 +507,7 @@ def test_to_csv_of_the_real_table_in_every_container(tmp_path, name, index):
 
 
 def test_saved_twice_by_pandas_itself_is_not_taken_for_another_table(tmp_path):
-    df = read_label_text(io.StringIO(PLAIN), 'image', 'tags')
+    df = read_labels(io.StringIO(PLAIN), 'image', 'tags')
     df.to_csv(tmp_path / 'a.csv')
     pd.read_csv(tmp_path / 'a.csv', dtype=str).to_csv(tmp_path / 'b.csv', index=False)
     again = read_saved_labels(tmp_path / 'b.csv')
@@ -535,7 +529,7 @@ def test_predictions_of_the_command():
 def test_unknown_labels_are_not_lost_by_the_wrong_reader():
     text = read_label_columns(io.StringIO('id,a,b\nx,1,\n'), 'id').to_csv(index=False)
     with pytest.raises(ValueError, match='read_saved_labels reads `unknown`'):
-        read_label_text(io.StringIO(text), 'id', 'labels')
+        read_labels(io.StringIO(text), 'id', 'labels')
     assert inspect_table(io.StringIO(text)).call == 'read_saved_labels(file)'
 
 
@@ -558,7 +552,7 @@ def test_look_shows_a_call_that_reads_the_file(tmp_path):
         "image,tags,labels,repeated\na,x y,\"['x', 'y']\",[]\n": [['x', 'y']],
         'file\tlabel 1\tlabel 2\na.jpg\tx y\tz\nb.jpg\tz\t\n': [['x y', 'z'], ['z']],
     }
-    functions = (read_label_text, read_label_columns, read_label_rows, read_saved_labels)
+    functions = (read_labels, read_label_columns, read_label_rows, read_saved_labels)
     for text, expected in tables.items():
         file.write_text(text)
         look = inspect_table(file)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from multilabel_nb.reading import label_lists
+from multilabel_nb.label_cells import label_lists
 from multilabel_nb.splits import check_split, random_split, stratified_split
 from multilabel_nb.tables import count_labels, one_hot
 

@@ -91,7 +91,7 @@ def train(src: Path, dest: Path, rows: int, size: int) -> Path:
     from multilabel_nb.datasets import multilabel_dataloaders, multilabel_datasets
     from multilabel_nb.decisions import apply_label_rules
     from multilabel_nb.inference import predict_probs
-    from multilabel_nb.reading import read_labels
+    from multilabel_nb.readers import read_labels
     from multilabel_nb.splits import random_split
     from multilabel_nb.tables import build_vocab, drop_rare_labels, one_hot
     from multilabel_nb.thresholds import baselines, scores_at
