@@ -84,7 +84,6 @@ from .metrics import per_label_report as per_label_report
 from .metrics import score_report as score_report
 from .predictor import Prediction as Prediction
 from .predictor import Predictor as Predictor
-from .readers import label_targets as label_targets
 from .readers import read_label_columns as read_label_columns
 from .readers import read_label_rows as read_label_rows
 from .readers import read_labels as read_labels
@@ -98,6 +97,8 @@ from .regression import point_report as point_report
 from .regression import pose_datablock as pose_datablock
 from .regression import project as project
 from .regression import read_calibration as read_calibration
+from .row_targets import RowTargets as RowTargets
+from .row_targets import check_table as check_table
 from .sources import bears as bears
 from .sources import biwi_head_pose as biwi_head_pose
 from .sources import data_in_use as data_in_use
@@ -110,6 +111,8 @@ from .sources import planet_sample as planet_sample
 from .splits import SplitReport as SplitReport
 from .splits import check_split as check_split
 from .splits import column_split as column_split
+from .splits import join_groups as join_groups
+from .splits import picture_groups as picture_groups
 from .splits import random_split as random_split
 from .splits import stratified_split as stratified_split
 from .streaming import StreamingSweep as StreamingSweep

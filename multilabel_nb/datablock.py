@@ -15,8 +15,9 @@ import pandas as pd
 
 from .checks import check_vocab
 from .datasets import PILImageRGB, row_labels
+from .row_targets import check_table
 from .splits import column_split
-from .tables import image_files, image_path, one_hot
+from .tables import image_path
 
 with warnings.catch_warnings():
     # while it is imported, fastai 2.8.7 calls torch.jit.script, which torch deprecates
@@ -24,17 +25,6 @@ with warnings.catch_warnings():
     from fastai.vision.all import DataBlock, ImageBlock, MultiCategoryBlock
 
 # %% ../nbs/03_datablock.ipynb #c3efef2b
-def _check_table(
-    df: pd.DataFrame,  # the table a block is given
-    vocab: list[str],  # the labels it may hold
-    **where,  # arguments of `image_files`
-) -> pd.DataFrame:  # the same table
-    "Refuse a table with a label that `vocab` lacks, or without names of images."
-    one_hot(df, vocab)
-    image_files(df, **where)
-    return df
-
-# %% ../nbs/03_datablock.ipynb #1752075a
 def multilabel_datablock(
     folder: str | Path,  # where the image files lie
     vocab: list[str],  # labels in the order of the target's columns
@@ -64,7 +54,7 @@ def multilabel_datablock(
     where = dict(folder=folder, image_col=image_col, suffix=suffix)
     return DataBlock(
         blocks=(ImageBlock(PILImageRGB), MultiCategoryBlock(vocab=vocab)),
-        get_items=partial(_check_table, vocab=vocab, **where),
+        get_items=partial(check_table, vocab=vocab, **where),
         get_x=partial(image_path, **where),
         # bare, fastai would take its return type for the type of a row, and `test_dl`
         # refuse labels

@@ -15,7 +15,8 @@ from PIL import Image
 from .checks import check_vocab
 from .images import open_rgb
 from .label_cells import check_positions
-from .tables import image_files, image_path, one_hot
+from .row_targets import RowTargets, check_table
+from .tables import image_path
 
 with warnings.catch_warnings():
     # while it is imported, fastai 2.8.7 calls torch.jit.script, which torch deprecates
@@ -78,23 +79,25 @@ def multilabel_datasets(
     splits: list[list[int]],  # `[train, valid]`, row positions
     image_col: str | None = None,  # column that names the image; the first if None
     suffix: str | None = None,  # what a file name has after that, as in `image_path`
+    ignore_nan: bool = False,  # let unknown labels pass; their targets are nan
 ) -> Datasets:  # items `(PILImageRGB, target of shape (C,))`
     """Lazy pairs of picture and one-hot target.
 
     Raises
     ------
-    ValueError: a row has a label that `vocab` lacks (names row and label), `vocab` has
-        no order, a column is missing, or `splits` are not positions. All of it at once,
-        not when the row is asked for.
+    ValueError: a row has a label that `vocab` lacks (names row and label) or that is
+        unknown, `vocab` has no order, a column is missing, or `splits` are not
+        positions. All of it at once, not when the row is asked for.
     """
     vocab = check_vocab(vocab)
-    one_hot(df, vocab)
-    image_files(df, folder, image_col, suffix)
+    check_table(df, vocab, folder, image_col, suffix, ignore_nan)
     splits = [check_positions(idxs, len(df), 'splits') for idxs in splits]
     get_x = partial(image_path, folder=folder, image_col=image_col, suffix=suffix)
     x_tfms = [get_x, PILImageRGB.create]
     get_y = partial(row_labels)  # bare, its annotation counts as the type it accepts
     y_tfms = [get_y, MultiCategorize(vocab=vocab), OneHotEncode(len(vocab))]
+    if ignore_nan:
+        y_tfms = [RowTargets(vocab)]
     return Datasets(df, tfms=[x_tfms, y_tfms], splits=splits)
 
 # %% ../nbs/02_datasets.ipynb #f4b2c6f5

@@ -27,10 +27,9 @@ from multilabel_nb.label_cells import (
     check_labels,
     list_problems,
 )
-from .tables import one_hot
 
 # %% auto #0
-__all__ = ['read_labels', 'read_label_columns', 'read_label_rows', 'read_saved_labels', 'label_targets']
+__all__ = ['read_labels', 'read_label_columns', 'read_label_rows', 'read_saved_labels']
 
 # %% ../nbs/library/readers.ipynb #67d6ecd6
 _NUMBER = re.compile(r'[+-]?((0|[1-9]\d{0,17})(\.\d*)?|\.\d+)(e[+-]?\d+)?', re.I | re.A)
@@ -317,28 +316,3 @@ def read_saved_labels(
 
     others = [c for c in rest if c not in _FORM]
     return _table(source, image_col, cols, others, parse, on_problem, False)
-
-# %% ../nbs/library/readers.ipynb #42f8691d
-def label_targets(
-    df: pd.DataFrame,  # table of a reader, N rows
-    vocab: Sequence[str],  # C labels, in the order of the columns
-) -> pd.DataFrame:  # (N, C) float32, named columns: 1, 0, or nan where unknown
-    """Targets for whatever takes `ignore_nan=True`.
-
-    Unknown labels that are not in `vocab` have no column, and are left out.
-
-    Raises
-    ------
-    ValueError
-        If a picture carries a label that is not in `vocab`, or `vocab` has no order.
-
-    Example
-    -------
-    >>> label_targets(df[:1], ['clear', 'primary', 'water'])
-       clear  primary  water
-    0    1.0      1.0    1.0
-    """
-    targs = pd.DataFrame(one_hot(df, vocab), df.index, list(vocab))
-    for i, labels in enumerate(map(set, df.get('unknown', []))):
-        targs.iloc[i, [j for j, label in enumerate(vocab) if label in labels]] = np.nan
-    return targs

@@ -18,7 +18,7 @@ from .label_cells import check_positions
 from .tables import count_labels, image_files, one_hot
 
 # %% auto #0
-__all__ = ['random_split', 'stratified_split', 'column_split', 'SplitReport', 'check_split']
+__all__ = ['random_split', 'stratified_split', 'column_split', 'picture_groups', 'join_groups', 'SplitReport', 'check_split']
 
 # %% ../nbs/library/splits.ipynb #43130da6
 def _check_pct(
@@ -33,16 +33,50 @@ def _check_pct(
     return int(n * valid_pct)
 
 # %% ../nbs/library/splits.ipynb #cc0e875b
+def _number_groups(
+    groups: Iterable | None,  # what each row belongs to; None: each to itself
+    n: int,  # rows there are
+) -> np.ndarray:  # (N,) whole numbers from 0, the same for rows of one group
+    "Refuse groups that do not fit the rows."
+    if groups is None:
+        return np.arange(n)
+    groups = pd.Series(list(groups), dtype=object)
+    if len(groups) != n:
+        raise ValueError(f'{len(groups)} groups for {n} rows')
+    numbers = pd.factorize(groups)[0]
+    if (numbers < 0).any():
+        raise ValueError(f'row {numbers.argmin()} belongs to no group (it is missing)')
+    return numbers
+
+# %% ../nbs/library/splits.ipynb #b182a3ce
+def _fill(
+    sizes: np.ndarray,  # (G,) rows of each group
+    order: np.ndarray,  # (G,) groups, in the order in which they are tried
+    room: int,  # rows for validation
+) -> np.ndarray:  # (G,) bool: the groups for validation
+    "Put whole groups into validation while they fit."
+    valid, left = np.zeros(len(sizes), dtype=bool), room
+    for group in order:
+        if sizes[group] <= left:
+            valid[group], left = True, left - sizes[group]
+    if not valid.any():
+        raise ValueError(f'the smallest group has {sizes.min()} rows, more than {room}')
+    return valid
+
+# %% ../nbs/library/splits.ipynb #0702393b
 def random_split(
     n: int,  # rows to split
     valid_pct: float = 0.2,  # share for validation, 0 to 1, rounded down
     seed: int = 42,  # the same seed gives the same split
+    # N values (person, place): rows of one group stay together; None: each for itself
+    groups: Iterable | None = None,
 ) -> tuple[list[int], list[int]]:  # positions for training, positions for validation
     """Split `n` rows by chance. The global generators are left alone.
 
     Raises
     ------
-    ValueError: `valid_pct` is not between 0 and 1, or a side would be empty.
+    ValueError: `valid_pct` is not between 0 and 1, a side would be empty, or `groups`
+        has another length or a missing value.
 
     Example
     -------
@@ -50,73 +84,95 @@ def random_split(
     >>> len(train), len(valid)
     (800, 200)
     """
-    cut = _check_pct(n, valid_pct)
-    order = np.random.default_rng(seed).permutation(n).tolist()
-    return order[cut:], order[:cut]
+    room, numbers = _check_pct(n, valid_pct), _number_groups(groups, n)
+    sizes = np.bincount(numbers)
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    valid = _fill(sizes, order, room)
+    rank = np.empty(len(sizes), dtype=int)
+    rank[np.concatenate([order[valid[order]], order[~valid[order]]])] = range(len(rank))
+    rows, cut = np.argsort(rank[numbers], kind='stable').tolist(), sizes[valid].sum()
+    return rows[cut:], rows[:cut]
 
 # %% ../nbs/library/splits.ipynb #0cd70d48
 def _price(
     count: np.ndarray,  # images of each label in validation
     images: np.ndarray,  # images of each label in all
     share: float,  # share for validation
+    several: np.ndarray,  # whether two groups have the label, so that both sides may
 ) -> np.ndarray:  # how far each label is from where it should be
     "What is wrong with a split, label by label."
     lacking = 1000.0 * (count >= images) + 10.0 * (count <= 0)
-    return (images > 1) * lacking + (count - share * images) ** 2 / (images + 1)
+    return several * lacking + (count - share * images) ** 2 / (images + 1)
 
 # %% ../nbs/library/splits.ipynb #630d958c
-def _swap_rows(
-    targs: np.ndarray,  # (N, C) of 0 and 1
-    valid: np.ndarray,  # (N,) bool, the validation rows; changed in place
-) -> int:  # labels on two images or more that a side still lacks
-    "Swap rows between the sides while that improves the shares of the labels."
-    images, count, share = targs.sum(axis=0), valid @ targs, valid.mean()
+def _swap_groups(
+    targs: np.ndarray,  # (G, C): images of each label in each group
+    sizes: np.ndarray,  # (G,) rows of each group
+    valid: np.ndarray,  # (G,) bool, the groups in validation; changed in place
+    room: int,  # rows for validation
+) -> int:  # labels of two groups or more that a side still lacks
+    "Move and swap groups while that improves the shares of the labels."
+    images, count, several = targs.sum(0), valid @ targs, (targs > 0).sum(0) > 1
+    mean = sizes.mean()
+    slack = max(2 * mean * (sizes.max() > 1), abs(sizes[valid].sum() - room))
 
-    def prices(on):  # of moving each row to training and to validation
-        now, of = _price(count[on], images[on], share), (images[on], share)
-        moved = [_price(count[on] + step, *of) - now for step in (-1, 1)]
-        return targs[:, on] @ np.stack(moved, axis=1)
+    def off(size):  # what is wrong with the size
+        far = abs(size - room)
+        return (4 * far / mean) ** 2 + 1e4 * np.maximum(0, far - slack)
 
-    def move(row):
-        on, cost = np.flatnonzero(targs[row]), price[row, int(not valid[row])]
+    def prices(on):  # of moving each group to training and to validation
+        x, of = targs[:, on], (images[on], room / sizes.sum(), several[on])
+        each, now = 1 if sizes.max() == 1 else x, _price(count[on], *of)
+        moved = [_price(count[on] + step * each, *of) - now for step in (-1, 1)]
+        if sizes.max() == 1:  # all rows with a label change its price alike
+            return x @ np.stack(moved, axis=1)
+        return np.stack(moved).sum(2).T
+
+    def move(group):
+        on = np.flatnonzero(targs[group])
         price[:] -= prices(on)
-        count[on] += -1 if valid[row] else 1
+        count[on] += -targs[group, on] if valid[group] else targs[group, on]
         price[:] += prices(on)
-        valid[row] = not valid[row]
-        return cost
+        valid[group] = not valid[group]
 
     def swap(into):
-        rows, cost = [], 0.0
+        moved, cost = [], 0.0
         for side in (into, 1 - into):
-            open_to = np.where(valid == side, np.inf, price[:, side].round(6))
-            rows.append(open_to.argmin())
-            cost += move(rows[-1])
-        if cost > -1e-5:
-            for row in reversed(rows):
-                move(row)
-        return cost <= -1e-5
+            size = sizes[valid].sum()
+            costs = price[:, side] + off(size + (sizes if side else -sizes)) - off(size)
+            moved.append(np.where(valid == side, np.inf, costs.round(6)).argmin())
+            cost += costs[moved[-1]]
+            move(moved[-1])
+            if cost <= -1e-5:
+                return True
+        for group in reversed(moved):
+            move(group)
+        return False
 
     price = prices(slice(None))
     while swap(1) or swap(0):
-        pass
-    return int(((images > 1) & ((count == 0) | (count == images))).sum())
+        continue
+    return int((several & ((count == 0) | (count == images))).sum())
 
 # %% ../nbs/library/splits.ipynb #b8bba09e
 def stratified_split(
     df: pd.DataFrame,  # table of `read_labels`
     valid_pct: float = 0.2,  # share for validation, 0 to 1, rounded down
     seed: int = 42,  # the same seed gives the same split
+    # N values (person, place): rows of one group stay together; None: each for itself
+    groups: Iterable | None = None,
 ) -> tuple[list[int], list[int]]:  # positions for training, positions for validation
     """Split the rows so that each label has its share on both sides.
 
     It begins by chance, and swaps rows while that improves the shares. A label on two
     images or more stands on both sides wherever the search finds room; if one side must
-    do without, it is validation. The global generators are left alone.
+    do without, it is validation. With `groups` the sizes are within two groups of what
+    was asked. An unknown label counts as absent. The global generators are left alone.
 
     Raises
     ------
-    ValueError: `valid_pct` is not between 0 and 1, a side would be empty, or no row has
-        a label.
+    ValueError: `valid_pct` is not between 0 and 1, a side would be empty, no row has a
+        label, or `groups` has another length or a missing value.
 
     Example
     -------
@@ -124,21 +180,24 @@ def stratified_split(
     >>> len(train), len(valid)
     (800, 200)
     """
-    cut, rng = _check_pct(len(df), valid_pct), np.random.default_rng(seed)
-    targs = one_hot(df, sorted(count_labels(df).index)).astype(float)
+    room, rng = _check_pct(len(df), valid_pct), np.random.default_rng(seed)
+    numbers = _number_groups(groups, len(df))
+    targs = np.nan_to_num(one_hot(df, sorted(count_labels(df).index)).astype(float))
     if not targs.any():
         raise ValueError('no row carries a label')
     # images without a label are shared out like those of a label
     targs = np.column_stack([targs, ~targs.any(axis=1)])
-    best, fewest = None, np.inf
-    for _ in range(10):
-        order, valid = rng.permutation(len(df)), np.arange(len(df)) < cut
-        lacking = _swap_rows(targs[order], valid)
+    sizes = np.bincount(numbers)
+    whole = np.zeros((len(sizes), targs.shape[1]))
+    np.add.at(whole, numbers, targs)
+    best, fewest, tries = None, np.inf, 10
+    while fewest and (tries := tries - 1) >= 0:
+        order = rng.permutation(len(sizes))
+        valid = _fill(sizes, order, room)[order]
+        lacking = _swap_groups(whole[order], sizes[order], valid, room)
         if lacking < fewest:
-            best, fewest = (order[~valid], order[valid]), lacking
-        if not fewest:
-            break
-    return tuple(sorted(side.tolist()) for side in best)
+            best, fewest = np.isin(numbers, order[valid]), lacking
+    return np.flatnonzero(~best).tolist(), np.flatnonzero(best).tolist()
 
 # %% ../nbs/library/splits.ipynb #7d6cff15
 def column_split(
@@ -205,19 +264,35 @@ def _label_problems(
     ]
 
 # %% ../nbs/library/splits.ipynb #816676c6
-def _same_pictures(
+def _group_problems(
+    groups: Iterable,  # what each row belongs to
+    train: list[int],  # positions for training
+    valid: list[int],  # positions for validation
+    n: int,  # rows of the table
+) -> list[str]:  # one sentence, or none
+    "Groups with rows on both sides."
+    numbers = _number_groups(groups, n)
+    torn = {*numbers[train].tolist()} & {*numbers[valid].tolist()}
+    names = pd.Series(list(groups), dtype=object).drop_duplicates()
+    told = [str(name) for i, name in enumerate(names) if i in torn]
+    if not told:
+        return []
+    more = ', …' * (len(told) > 5)
+    one = 'group stands' if len(told) == 1 else 'groups stand'
+    return [f'{len(told)} {one} on both sides: {", ".join(told[:5])}{more}']
+
+# %% ../nbs/library/splits.ipynb #4d1dc615
+def _digests(
     files: Sequence[Path],  # one file per row
-    train: Iterable[int],  # positions of the training rows
-    valid: Iterable[int],  # positions of the validation rows
+    rows: Iterable[int],  # positions of those to read
     progress: bool,  # show a bar on the terminal
-) -> list[tuple[int, int]]:  # (training row, validation row) whose files show the same
-    "Find the pictures that stand on both sides, by a hash of their RGB pixels."
+) -> dict[int, str]:  # row -> hash of its RGB pixels
+    "Read pictures and hash what they show."
     from tqdm import tqdm
 
     from multilabel_nb.images import open_rgb
 
-    train, valid, seen = list(train), set(valid), {}
-    rows = train + sorted(valid - set(train))
+    found = {}
     for row in tqdm(rows, 'comparing images', disable=not progress, leave=False):
         try:
             im = open_rgb(files[row])
@@ -226,10 +301,77 @@ def _same_pictures(
                 f'row {row}: {files[row].name} cannot be read ({e}); '
                 'check_images lists all such files'
             ) from e
-        digest = hashlib.sha256(f'{im.size}'.encode() + im.tobytes()).digest()
-        seen.setdefault(digest, []).append(row)
-    same = [(a, b) for rows in seen.values() for a in rows for b in rows]
-    return [(a, b) for a, b in same if a not in valid and b in valid]
+        shown = f'{im.size}'.encode() + im.tobytes()
+        found[row] = hashlib.sha256(shown).hexdigest()
+    return found
+
+# %% ../nbs/library/splits.ipynb #14f224c5
+def picture_groups(
+    df: pd.DataFrame,  # table of `read_labels`
+    folder: str | Path,  # where the images lie
+    image_col: str | None = None,  # column that names the image; the first if None
+    suffix: str | None = None,  # what file names have after that, as in `image_path`
+    progress: bool = True,  # show a bar on the terminal
+) -> list[str]:  # per row a hash of the RGB pixels: the same for copies of a picture
+    """What the copies of a picture have in common, for `groups=` of a split.
+
+    A copy that was saved anew with loss, turned or cropped has another hash.
+
+    Raises
+    ------
+    ValueError: an image cannot be read.
+
+    Example
+    -------
+    >>> len(set(picture_groups(df[:50], src / 'train', progress=False)))
+    50
+    """
+    files = image_files(df, folder, image_col, suffix)
+    return list(_digests(files, range(len(files)), progress).values())
+
+# %% ../nbs/library/splits.ipynb #48e4fb77
+def join_groups(
+    *groups: Iterable,  # each: N values, what a row belongs to
+) -> list[int]:  # N numbers: rows that share any of them have the same
+    """Groups of rows that must stay together for one reason or another.
+
+    Raises
+    ------
+    ValueError: two of them differ in length, or a value is missing.
+
+    Example
+    -------
+    >>> join_groups(['ann', 'ann', 'bob', 'cem'], ['x', 'y', 'y', 'z'])
+    [0, 0, 0, 3]
+    """
+    lists = [list(values) for values in groups]
+    keys = [_number_groups(values, len(lists[0])) for values in lists]
+    joined, before = np.arange(len(lists[0])), None
+    while not np.array_equal(joined, before):
+        before = joined
+        for key in keys:
+            lowest = np.full(len(joined), len(joined))
+            np.minimum.at(lowest, key, joined)
+            joined = lowest[key]
+    return joined.tolist()
+
+# %% ../nbs/library/splits.ipynb #78a4e157
+def _copy_problems(
+    files: Sequence[Path],  # one file per row
+    train: list[int],  # positions for training
+    valid: list[int],  # positions for validation
+    progress: bool,  # show a bar on the terminal
+) -> list[str]:  # one sentence per pair
+    "Pictures that stand on both sides under two names."
+    shown, taught = _digests(files, sorted({*train, *valid}), progress), {}
+    for row in train:
+        taught.setdefault(shown[row], []).append(row)
+    pairs = [(a, b) for b in valid for a in taught.get(shown[b], []) if a != b]
+    return [
+        f'{files[a].name} (train, row {a}) and {files[b].name} '
+        f'(valid, row {b}) are the same picture'
+        for a, b in pairs
+    ]
 
 # %% ../nbs/library/splits.ipynb #7b869986
 @dataclass(frozen=True, eq=False)
@@ -254,17 +396,19 @@ def check_split(
     image_col: str | None = None,  # column that names the image; the first if None
     suffix: str | None = None,  # what file names have after that, as in `image_path`
     progress: bool = True,  # show a bar on the terminal while comparing
+    groups: Iterable | None = None,  # N values (person, place): what belongs together
 ) -> SplitReport:  # the labels of each side, and the problems found
     """Look a split over before anything is trained on it.
 
     It names the rows that stand on both sides, twice on one, or on neither; every label
-    that one side lacks; and, if `folder` is given, every picture that stands on both
-    sides under two names (compared pixel by pixel as RGB: a copy that was saved anew
-    with loss, turned or cropped is not found).
+    that one side lacks; with `groups`, those that were torn apart; and, if `folder` is
+    given, every picture that stands on both sides under two names (compared pixel by
+    pixel as RGB: a copy that was saved anew with loss, turned or cropped is not found).
 
     Raises
     ------
-    ValueError: a side is empty or does not hold positions, or an image cannot be read.
+    ValueError: a side is empty or does not hold positions, `groups` has another length
+        or a missing value, or an image cannot be read.
 
     Example
     -------
@@ -283,11 +427,9 @@ def check_split(
     table = table.reindex(count_labels(df).index).fillna(0).astype(int)
     table['valid_share'] = (table['valid'] / (table['train'] + table['valid'])).round(3)
     problems = [*_row_problems(*sides.values(), len(df)), *_label_problems(table)]
+    if groups is not None:
+        problems += _group_problems(groups, *sides.values(), len(df))
     if folder is not None:
         files = image_files(df, folder, image_col, suffix)
-        for a, b in _same_pictures(files, *sides.values(), progress):
-            problems.append(
-                f'{files[a].name} (train, row {a}) and {files[b].name} '
-                f'(valid, row {b}) are the same picture'
-            )
+        problems += _copy_problems(files, *sides.values(), progress)
     return SplitReport(table, problems)

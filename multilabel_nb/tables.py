@@ -48,8 +48,11 @@ def one_hot(
     # N lists of labels, or a table of `read_labels`
     labels: pd.DataFrame | Iterable[Sequence[str]],
     vocab: Sequence[str],  # C labels; column j is for `vocab[j]`
-) -> np.ndarray:  # (N, C) float32, 1 where row i carries label j
+) -> np.ndarray:  # (N, C) float32, 1 where row i carries label j, nan where unknown
     """Turn label lists into rows of zeros and ones.
+
+    A table that has a column `unknown` (`read_label_columns` makes it) gives nan for
+    those labels. Whatever takes targets refuses nan, or leaves it out (`ignore_nan`).
 
     Raises
     ------
@@ -73,6 +76,9 @@ def one_hot(
                     f'{list(column)}'
                 )
             targs[i, column[label]] = 1
+    unknown = labels.get('unknown', []) if isinstance(labels, pd.DataFrame) else []
+    for i, row in enumerate(unknown):
+        targs[i, [column[label] for label in row if label in column]] = np.nan
     return targs
 
 # %% ../nbs/01_explore.ipynb #d40fcb56
@@ -81,7 +87,7 @@ def cooccurrence(
     # rows and columns of the answer; all labels, the most common first, if None
     vocab: Sequence[str] | None = None,
 ) -> pd.DataFrame:  # (C, C) images that carry both; the diagonal: a label's own images
-    """Count the images on which two labels stand together.
+    """Count the images on which two labels stand together; unknown counts as absent.
 
     Raises
     ------
@@ -93,7 +99,7 @@ def cooccurrence(
     75
     """
     vocab = list(count_labels(df).index) if vocab is None else vocab
-    targs = one_hot(df, vocab).astype(int)
+    targs = np.nan_to_num(one_hot(df, vocab)).astype(int)
     return pd.DataFrame(targs.T @ targs, pd.Index(vocab, name='label'), list(vocab))
 
 # %% ../nbs/01_explore.ipynb #8867e85d

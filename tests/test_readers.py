@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 
 from multilabel_nb.label_cells import LabelTableError, check_folder, check_labels
 from multilabel_nb.readers import (
-    label_targets,
     read_label_columns,
     read_label_rows,
     read_labels,
@@ -25,7 +24,7 @@ from multilabel_nb.readers import (
 )
 from multilabel_nb.readers_look import inspect_table
 from multilabel_nb.sources import planet_sample
-from multilabel_nb.tables import build_vocab, count_labels
+from multilabel_nb.tables import build_vocab, count_labels, one_hot
 
 PLAIN = 'image,tags\n007.jpg,x y\n8.jpg,y\n'
 
@@ -247,7 +246,7 @@ def test_class_numbers_all_the_way():
     df = read_label_rows(boxes, 'image_id', 'category_id', allow_empty=True)
     vocab = build_vocab(df, [0, 1, 2])
     assert vocab == ['0', '16', '7'] and count_labels(df).loc['16', 'images'] == 1
-    assert label_targets(df, vocab).to_numpy().tolist() == [[1, 1, 0], [0, 0, 1], [0, 0, 0]]
+    assert one_hot(df, vocab).tolist() == [[1, 1, 0], [0, 0, 1], [0, 0, 0]]
 
 
 # ---- one text column, as before
@@ -346,8 +345,8 @@ def test_ways_to_say_yes_and_no(yes, no, how):
 def test_unknown_stays_unknown(cell, how, thresh):
     df = read_label_columns(io.StringIO(f'id,a,b,c\nx,1,{cell},0\ny,0,0,1\n'), 'id', thresh=thresh, **how)
     assert df.labels.tolist() == [['a'], ['c']] and df.unknown.tolist() == [['b'], []]
-    targs = label_targets(df, ['a', 'b', 'c'])
-    assert np.array_equal(targs, [[1, np.nan, 0], [0, 0, 1]], equal_nan=True) and list(targs) == ['a', 'b', 'c']
+    targs = one_hot(df, ['a', 'b', 'c'])
+    assert np.array_equal(targs, [[1, np.nan, 0], [0, 0, 1]], equal_nan=True)
 
 
 @pytest.mark.parametrize('missing', [None, np.nan, pd.NA, pd.NaT])
@@ -467,7 +466,7 @@ def test_unknown_cells_survive_writing_and_become_nan(cases):
         back = read_saved_labels(io.StringIO(df.to_csv(index=False)))
         pd.testing.assert_frame_equal(back, df)
         expected = [[values[x] for x in row] for row in rows]
-        assert np.array_equal(label_targets(back, vocab), expected, equal_nan=True)
+        assert np.array_equal(one_hot(back, vocab), expected, equal_nan=True)
 
     holds()
 

@@ -10,8 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from multilabel_nb.label_cells import label_lists
-from multilabel_nb.splits import check_split, random_split, stratified_split
+from multilabel_nb.splits import (
+    check_split,
+    join_groups,
+    picture_groups,
+    random_split,
+    stratified_split,
+)
 from multilabel_nb.tables import count_labels, one_hot
 
 
@@ -153,5 +158,81 @@ def test_check_split_refuses_an_empty_side_index_labels_and_misspelt_keywords():
         check_split(df, ([0, 1, 2], []))
     with pytest.raises(ValueError, match='valid holds 3'):
         check_split(df, ([0, 1], [3]))
-    with pytest.raises(TypeError, match='groups'):
-        check_split(df, ([0, 1], [2]), groups=label_lists(df))
+    with pytest.raises(TypeError, match='group'):
+        check_split(df, ([0, 1], [2]), group=[1, 2, 3])
+
+
+# ---- groups
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 6), min_size=4, max_size=20),
+    pct=st.sampled_from([0.1, 0.2, 0.5]),
+    seed=st.integers(0, 1000),
+    data=st.data(),
+)
+def test_a_group_is_never_torn_and_sizes_are_near_what_was_asked(sizes, pct, seed, data):
+    groups = data.draw(st.permutations([f'group {g}' for g, size in enumerate(sizes) for _ in range(size)]))
+    n = len(groups)
+    df = labelled(*data.draw(st.lists(st.lists(st.sampled_from('abc'), min_size=1, unique=True), min_size=n, max_size=n)))
+    for split in (lambda: random_split(n, pct, seed, groups), lambda: stratified_split(df, pct, seed, groups)):
+        if min(sizes) > int(n * pct):
+            with pytest.raises(ValueError, match='leave a side empty|smallest group has'):
+                split()
+            continue
+        train, valid = split()
+        assert sorted(train + valid) == list(range(n))
+        assert not {groups[i] for i in train} & {groups[i] for i in valid}
+        assert abs(len(valid) - int(n * pct)) <= 2 * max(sizes)
+        assert not [p for p in check_split(df, (train, valid), groups=groups).problems if 'group' in p]
+
+
+def test_labels_of_two_groups_stand_on_both_sides():
+    """Chance leaves some of thirty labels, each on two places of three tiles, out of training."""
+    groups = np.repeat(np.arange(60), 3)
+    df = labelled(*[[f'label {g // 2}'] for g in groups])
+    assert any(lacking(df, random_split(180, 0.2, seed, groups))[0] for seed in range(5))
+    train, valid = stratified_split(df, 0.2, groups=groups)
+    assert lacking(df, (train, valid))[0] == set() and abs(len(valid) - 36) <= 6
+
+
+def test_rows_of_one_each_split_as_without_groups():
+    df = labelled(*'abcabcabcabc')
+    assert random_split(12, 0.3, groups=range(12)) == random_split(12, 0.3)
+    assert stratified_split(df, 0.3, groups=list('mnopqrstuvwx')) == stratified_split(df, 0.3)
+
+
+@pytest.mark.parametrize(
+    'groups, said',
+    [
+        ([1, 2], '2 groups for 4 rows'),
+        ([1, 2, None, 1], 'row 2 belongs to no group'),
+        ([1, 2, float('nan'), 1], 'row 2 belongs to no group'),
+        (['a'] * 4, 'the smallest group has 4 rows, more than 2'),
+    ],
+)
+def test_groups_that_do_not_fit_are_refused(groups, said):
+    for split in (random_split, lambda n, pct, groups: stratified_split(labelled(*'abab'), pct, groups=groups)):
+        with pytest.raises(ValueError, match=said):
+            split(4, 0.5, groups=groups)
+
+
+def test_check_split_names_groups_on_both_sides():
+    df = labelled(*'aabb')
+    report = check_split(df, ([0, 2], [1, 3]), groups=['ann', 'ann', 'bob', 'cem'])
+    assert report.problems == ['1 group stands on both sides: ann']
+    assert check_split(df, ([0, 2], [1, 3]), groups=list('wxyz'))
+    with pytest.raises(ValueError, match='3 groups for 4 rows'):
+        check_split(df, ([0, 2], [1, 3]), groups=[1, 2, 3])
+
+
+def test_copies_of_a_picture_stay_together(tiles):
+    Image.open(tiles / 'a.png').save(tiles / 'd.png')
+    df = pd.DataFrame({'image_name': list('abcd'), 'labels': [['x']] * 4})
+    copies = picture_groups(df, tiles, suffix='.png', progress=False)
+    assert copies[0] == copies[3] and len(set(copies)) == 3
+    for seed in range(8):
+        for train, _ in (random_split(4, 0.5, seed, copies), stratified_split(df, 0.5, seed, copies)):
+            assert (0 in train) == (3 in train)
+    assert join_groups(copies, ['p', 'q', 'q', 'r']) == [0, 1, 1, 0]

@@ -12,6 +12,7 @@ ROOMS = {
     'splits': 'numpy pandas',
     'readers': 'numpy pandas',
     'readers_look': 'pandas',
+    'row_targets': 'fastai numpy pandas',
     'datasets': 'fastai torch numpy pandas PIL',
     'datablock': 'fastai numpy pandas',
     'losses': 'torch',
