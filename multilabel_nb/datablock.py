@@ -11,8 +11,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import pandas as pd
-
 from .checks import check_vocab
 from .datasets import PILImageRGB, row_labels
 from .row_targets import check_table
