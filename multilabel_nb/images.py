@@ -8,6 +8,7 @@ __all__ = ['open_rgb', 'image_grid']
 # %% ../nbs/library/images.ipynb #bb1fea13
 import io
 import os
+import warnings
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -93,6 +94,7 @@ def _unknown(file: Path | BinaryIO) -> str:
     return 'not an image of any known format'
 
 # %% ../nbs/library/images.ipynb #b9e9c339
+_FRAMES = 'a file holds several pictures: the first is taken'  # Python says it once
 _TAKEN = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image, np.ndarray)
 
 
@@ -137,6 +139,8 @@ def open_rgb(
             return _to_rgb(image)
         image = _readable(image)
         with Image.open(image) as opened:
+            if getattr(opened, 'is_animated', False) and opened.format != 'MPO':
+                warnings.warn(_FRAMES, stacklevel=2)
             opened.load()
             return _to_rgb(opened)
     except FileNotFoundError:

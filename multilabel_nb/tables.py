@@ -266,6 +266,9 @@ def check_images(
 ) -> pd.DataFrame:  # a row per bad file: `row` (position), `file`, `problem`
     """Read every image of a table; report which are missing, cut off, or no image.
 
+    Each is decoded to its last pixel. Formats with sums over their data (PNG) show any
+    damage; a JPEG that lost bytes in its middle may still decode, to a wrong picture.
+
     Raises
     ------
     ValueError: with `raises=True`, a file is bad; the message names rows and files.
