@@ -7,6 +7,7 @@ __all__ = ['TunedThresholds', 'tune_thresholds']
 
 # %% ../nbs/library/choosing.ipynb #0904e5a1
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -263,6 +264,18 @@ def _tuned(
     thresh = float(fitted['thresh'][0]) if shared else fitted['thresh']
     return TunedThresholds(thresh, scores, labels, rules, settings, task, cross_fitted)
 
+# %% ../nbs/library/choosing.ipynb #5b0c7e21
+def _warn_broken(pair: Checked, groups: list[list[int]], names: list[str]) -> None:
+    for group in groups:
+        broken = (pair.targs[:, group].sum(1) != 1) & pair.known[:, group].all(1)
+        if broken.any():
+            told = ', '.join(repr(names[j]) for j in group)
+            warnings.warn(
+                f'{broken.sum()} rows of targs (the first: row {broken.argmax()}) do '
+                f'not have exactly one of {told}, as `exclusive` says',
+                stacklevel=3,
+            )
+
 # %% ../nbs/library/choosing.ipynb #12166e99
 def tune_thresholds(
     probs: Any,  # probabilities in [0, 1], `(N, C)`, of rows that trained no model
@@ -308,6 +321,7 @@ def tune_thresholds(
     n, n_labels = pair.probs.shape
     names = pair.vocab or [f'column {j}' for j in range(n_labels)]
     groups = check_groups(exclusive, names)
+    _warn_broken(pair, groups, names)
     if not 2 <= folds <= n:
         raise ValueError(f'folds must lie between 2 and the {n} rows, got {folds}')
     check_weights('shrink', shrink)

@@ -1,6 +1,7 @@
 """Choosing against brute force; rules and stored thresholds."""
 
 import json
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -231,3 +232,18 @@ def test_thresholds_of_numpy_can_be_stored(tmp_path):
     )
     stored.save(tmp_path / 'thresholds.json')
     assert Thresholds.load(tmp_path / 'thresholds.json') == stored
+
+
+def test_targets_that_break_a_rule_are_said():
+    """A row without any label of the group, one with two; rows in which one of them is unknown say nothing."""
+    targs = np.tile([[1.0, 0, 1], [0, 1, 0]], (6, 1))
+    probs = np.random.default_rng(0).random(targs.shape)
+    names = ['clear', 'haze', 'road']
+    rules = {'vocab': names, 'exclusive': [['clear', 'haze']], 'ignore_nan': True}
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        tune_thresholds(probs, targs, **rules)
+        tune_thresholds(probs, np.where([[True, False, False]], np.nan, targs), **rules)
+    targs[3, 1], targs[4, 1] = 0, 1
+    with pytest.warns(UserWarning, match=r"2 rows of targs \(the first: row 3\) do not have exactly one of 'clear', 'haze'"):
+        tune_thresholds(probs, targs, **rules)
