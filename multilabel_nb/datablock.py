@@ -13,14 +13,19 @@ from pathlib import Path
 
 from .checks import check_vocab
 from .datasets import PILImageRGB, row_labels
-from .row_targets import check_table
+from .row_targets import RowTargets, check_table
 from .splits import column_split
 from .tables import image_path
 
 with warnings.catch_warnings():
     # while it is imported, fastai 2.8.7 calls torch.jit.script, which torch deprecates
     warnings.simplefilter('ignore', FutureWarning)
-    from fastai.vision.all import DataBlock, ImageBlock, MultiCategoryBlock
+    from fastai.vision.all import (
+        DataBlock,
+        ImageBlock,
+        MultiCategoryBlock,
+        TransformBlock,
+    )
 
 # %% ../nbs/03_datablock.ipynb #c3efef2b
 def multilabel_datablock(
@@ -32,6 +37,7 @@ def multilabel_datablock(
     batch_tfms=None,  # fastai transforms of a batch
     image_col: str | None = None,  # column that names the image; the first if None
     suffix: str | None = None,  # what a file name has after that, as in `image_path`
+    ignore_nan: bool = False,  # let unknown labels pass; their targets are nan
 ) -> DataBlock:  # of `(PILImageRGB, target of shape (C,))`, for tables of `read_labels`
     """A plan for pictures with several labels each.
 
@@ -39,7 +45,7 @@ def multilabel_datablock(
     ------
     ValueError: `vocab` has no order. The block raises it too, when it is given a table
         without the column `image_col` or with a label that `vocab` lacks (names row and
-        label).
+        label) or that is unknown.
 
     Example
     -------
@@ -50,13 +56,16 @@ def multilabel_datablock(
     """
     vocab = check_vocab(vocab)
     where = dict(folder=folder, image_col=image_col, suffix=suffix)
+    targets = MultiCategoryBlock(vocab=vocab)
+    if ignore_nan:
+        targets = TransformBlock(type_tfms=RowTargets(vocab))
     return DataBlock(
-        blocks=(ImageBlock(PILImageRGB), MultiCategoryBlock(vocab=vocab)),
-        get_items=partial(check_table, vocab=vocab, **where),
+        blocks=(ImageBlock(PILImageRGB), targets),
+        get_items=partial(check_table, vocab=vocab, ignore_nan=ignore_nan, **where),
         get_x=partial(image_path, **where),
         # bare, fastai would take its return type for the type of a row, and `test_dl`
         # refuse labels
-        get_y=partial(row_labels),
+        get_y=None if ignore_nan else partial(row_labels),
         splitter=splitter,
         item_tfms=item_tfms,
         batch_tfms=batch_tfms,
