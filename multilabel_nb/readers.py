@@ -76,7 +76,9 @@ def _tell(name: str, table: pd.DataFrame) -> None:
     rows = zip(table.index, table.iloc[:, 0], table['repeated'], strict=True)
     merged = [(line, image, ', '.join(again)) for line, image, again in rows if again]
     doubts = list(check_labels(table).itertuples(index=False))
-    for head, rows in {'listed again, merged': merged, 'suspicious': doubts}.items():
+    again = f'{len(merged)} row{"s"[: len(merged) != 1]} with a label listed more than'
+    told = {f'{again} once, merged': merged, 'suspicious': doubts}
+    for head, rows in told.items():
         if rows:
             print(list_problems(f'{Path(name).name}: {head}', rows))
 
