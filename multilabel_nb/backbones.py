@@ -100,8 +100,9 @@ def _chain(net: nn.Module) -> nn.Sequential:
         net.eval()(noise)
         maps = chain(noise)
     hook.remove()
-    same = maps.is_meta or torch.allclose(_means(maps), _means(got[0]), 1e-4)
-    if maps.ndim != 4 or not same:
+    if maps.ndim != 4 or not (
+        maps.is_meta or torch.allclose(_means(maps), _means(got[0]), 1e-4)
+    ):
         raise ValueError('its parts are no plain chain')
     return chain.train()
 

@@ -269,10 +269,10 @@ def _warn_broken(pair: Checked, groups: list[list[int]], names: list[str]) -> No
     for group in groups:
         broken = (pair.targs[:, group].sum(1) != 1) & pair.known[:, group].all(1)
         if broken.any():
-            told = ', '.join(repr(names[j]) for j in group)
             warnings.warn(
                 f'{broken.sum()} rows of targs (the first: row {broken.argmax()}) do '
-                f'not have exactly one of {told}, as `exclusive` says',
+                f'not have exactly one of {[names[j] for j in group]}, as `exclusive` '
+                'says',
                 stacklevel=3,
             )
 

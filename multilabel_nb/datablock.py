@@ -56,9 +56,8 @@ def multilabel_datablock(
     """
     vocab = check_vocab(vocab)
     where = dict(folder=folder, image_col=image_col, suffix=suffix)
-    targets = MultiCategoryBlock(vocab=vocab)
-    if ignore_nan:
-        targets = TransformBlock(type_tfms=RowTargets(vocab))
+    known = MultiCategoryBlock(vocab=vocab)
+    targets = TransformBlock(type_tfms=RowTargets(vocab)) if ignore_nan else known
     return DataBlock(
         blocks=(ImageBlock(PILImageRGB), targets),
         get_items=partial(check_table, vocab=vocab, ignore_nan=ignore_nan, **where),

@@ -94,10 +94,13 @@ def multilabel_datasets(
     splits = [check_positions(idxs, len(df), 'splits') for idxs in splits]
     get_x = partial(image_path, folder=folder, image_col=image_col, suffix=suffix)
     x_tfms = [get_x, PILImageRGB.create]
-    get_y = partial(row_labels)  # bare, its annotation counts as the type it accepts
-    y_tfms = [get_y, MultiCategorize(vocab=vocab), OneHotEncode(len(vocab))]
-    if ignore_nan:
-        y_tfms = [RowTargets(vocab)]
+    # bare, the annotation of `row_labels` counts as the type it accepts
+    known = [
+        partial(row_labels),
+        MultiCategorize(vocab=vocab),
+        OneHotEncode(len(vocab)),
+    ]
+    y_tfms = [RowTargets(vocab)] if ignore_nan else known
     return Datasets(df, tfms=[x_tfms, y_tfms], splits=splits)
 
 # %% ../nbs/02_datasets.ipynb #f4b2c6f5

@@ -94,7 +94,6 @@ def _unknown(file: Path | BinaryIO) -> str:
     return 'not an image of any known format'
 
 # %% ../nbs/library/images.ipynb #b9e9c339
-_FRAMES = 'a file holds several pictures: the first is taken'  # Python says it once
 _TAKEN = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image, np.ndarray)
 
 
@@ -140,7 +139,10 @@ def open_rgb(
         image = _readable(image)
         with Image.open(image) as opened:
             if getattr(opened, 'is_animated', False) and opened.format != 'MPO':
-                warnings.warn(_FRAMES, stacklevel=2)
+                # the same words for all, so that Python says it once
+                warnings.warn(
+                    'a file holds several pictures: the first is taken', stacklevel=2
+                )
             opened.load()
             return _to_rgb(opened)
     except FileNotFoundError:

@@ -77,8 +77,7 @@ def _tell(name: str, table: pd.DataFrame) -> None:
     merged = [(line, image, ', '.join(again)) for line, image, again in rows if again]
     doubts = list(check_labels(table).itertuples(index=False))
     again = f'{len(merged)} row{"s"[: len(merged) != 1]} with a label listed more than'
-    told = {f'{again} once, merged': merged, 'suspicious': doubts}
-    for head, rows in told.items():
+    for head, rows in (f'{again} once, merged', merged), ('suspicious', doubts):
         if rows:
             print(list_problems(f'{Path(name).name}: {head}', rows))
 

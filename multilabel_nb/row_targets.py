@@ -17,7 +17,6 @@ from .tables import image_files, one_hot
 with warnings.catch_warnings():
     warnings.simplefilter('ignore', FutureWarning)
     from fastai.vision.all import (
-        BCEWithLogitsLossFlat,
         MultiCategory,
         TensorMultiCategory,
         Transform,
@@ -67,8 +66,6 @@ class RowTargets(Transform):
     >>> RowTargets(['clear', 'primary', 'water'])(df.iloc[0])
     TensorMultiCategory([1., 1., 1.])
     """
-
-    loss_func = BCEWithLogitsLossFlat()  # what fastai takes by default
 
     def __init__(
         self,

@@ -88,9 +88,9 @@ def random_split(
     sizes = np.bincount(numbers)
     order = np.random.default_rng(seed).permutation(len(sizes))
     valid = _fill(sizes, order, room)
-    rank = np.empty(len(sizes), dtype=int)
-    rank[np.concatenate([order[valid[order]], order[~valid[order]]])] = range(len(rank))
-    rows, cut = np.argsort(rank[numbers], kind='stable').tolist(), sizes[valid].sum()
+    order = np.concatenate([order[valid[order]], order[~valid[order]]])
+    place = np.argsort(order)  # of each group
+    rows, cut = np.argsort(place[numbers], kind='stable').tolist(), sizes[valid].sum()
     return rows[cut:], rows[:cut]
 
 # %% ../nbs/library/splits.ipynb #0cd70d48
@@ -180,23 +180,23 @@ def stratified_split(
     >>> len(train), len(valid)
     (800, 200)
     """
-    room, rng = _check_pct(len(df), valid_pct), np.random.default_rng(seed)
-    numbers = _number_groups(groups, len(df))
+    room, numbers = _check_pct(len(df), valid_pct), _number_groups(groups, len(df))
+    sizes, rng = np.bincount(numbers), np.random.default_rng(seed)
     targs = np.nan_to_num(one_hot(df, sorted(count_labels(df).index)).astype(float))
     if not targs.any():
         raise ValueError('no row carries a label')
     # images without a label are shared out like those of a label
     targs = np.column_stack([targs, ~targs.any(axis=1)])
-    sizes = np.bincount(numbers)
-    whole = np.zeros((len(sizes), targs.shape[1]))
-    np.add.at(whole, numbers, targs)
-    best, fewest, tries = None, np.inf, 10
-    while fewest and (tries := tries - 1) >= 0:
+    whole = pd.DataFrame(targs).groupby(numbers).sum().to_numpy()
+    best, fewest = None, np.inf
+    for _ in range(10):
         order = rng.permutation(len(sizes))
         valid = _fill(sizes, order, room)[order]
         lacking = _swap_groups(whole[order], sizes[order], valid, room)
         if lacking < fewest:
             best, fewest = np.isin(numbers, order[valid]), lacking
+        if not fewest:
+            break
     return np.flatnonzero(~best).tolist(), np.flatnonzero(best).tolist()
 
 # %% ../nbs/library/splits.ipynb #7d6cff15
@@ -237,18 +237,22 @@ def _row_problems(
     train: list[int],  # positions for training
     valid: list[int],  # positions for validation
     n: int,  # rows of the table
+    groups: list | None = None,  # what each row belongs to
 ) -> list[str]:  # one sentence per problem
-    "Rows on both sides, twice on one, or on neither."
-    found = {'on both sides': {*train} & {*valid}}
+    "Rows (or groups) on both sides, twice on one, or on neither."
+    found = {('row', 'on both sides'): {*train} & {*valid}}
     for side, idxs in (('train', train), ('valid', valid)):
         twice = {i for i, times in Counter(idxs).items() if times > 1}
-        found[f'more than once in {side}'] = twice
-    found['on neither side'] = {*range(n)} - {*train} - {*valid}
+        found['row', f'more than once in {side}'] = twice
+    found['row', 'on neither side'] = {*range(n)} - {*train} - {*valid}
+    if groups is not None:
+        torn = {groups[i] for i in train} & {groups[i] for i in valid}
+        found['group', 'on both sides'] = torn
     return [
-        f'{len(rows)} row{"s"[: len(rows) != 1]} {what}: '
-        f'{", ".join(map(str, sorted(rows)[:5]))}{", …" * (len(rows) > 5)}'
-        for what, rows in found.items()
-        if rows
+        f'{len(names)} {unit}{"s"[: len(names) != 1]} {what}: '
+        f'{", ".join(map(str, sorted(names)[:5]))}{", …" * (len(names) > 5)}'
+        for (unit, what), names in found.items()
+        if names
     ]
 
 # %% ../nbs/library/splits.ipynb #da054f63
@@ -262,24 +266,6 @@ def _label_problems(
         for side, n, other in (('train', train, valid), ('valid', valid, train))
         if n == 0
     ]
-
-# %% ../nbs/library/splits.ipynb #816676c6
-def _group_problems(
-    groups: Iterable,  # what each row belongs to
-    train: list[int],  # positions for training
-    valid: list[int],  # positions for validation
-    n: int,  # rows of the table
-) -> list[str]:  # one sentence, or none
-    "Groups with rows on both sides."
-    numbers = _number_groups(groups, n)
-    torn = {*numbers[train].tolist()} & {*numbers[valid].tolist()}
-    names = pd.Series(list(groups), dtype=object).drop_duplicates()
-    told = [str(name) for i, name in enumerate(names) if i in torn]
-    if not told:
-        return []
-    more = ', …' * (len(told) > 5)
-    one = 'group stands' if len(told) == 1 else 'groups stand'
-    return [f'{len(told)} {one} on both sides: {", ".join(told[:5])}{more}']
 
 # %% ../nbs/library/splits.ipynb #4d1dc615
 def _digests(
@@ -366,11 +352,12 @@ def _copy_problems(
     shown, taught = _digests(files, sorted({*train, *valid}), progress), {}
     for row in train:
         taught.setdefault(shown[row], []).append(row)
-    pairs = [(a, b) for b in valid for a in taught.get(shown[b], []) if a != b]
     return [
         f'{files[a].name} (train, row {a}) and {files[b].name} '
         f'(valid, row {b}) are the same picture'
-        for a, b in pairs
+        for b in valid
+        for a in taught.get(shown[b], [])
+        if a != b
     ]
 
 # %% ../nbs/library/splits.ipynb #7b869986
@@ -402,8 +389,8 @@ def check_split(
 
     It names the rows that stand on both sides, twice on one, or on neither; every label
     that one side lacks; with `groups`, those that were torn apart; and, if `folder` is
-    given, every picture that stands on both sides under two names (compared pixel by
-    pixel as RGB: a copy that was saved anew with loss, turned or cropped is not found).
+    given, every picture that stands on both sides under two names (see
+    `picture_groups`).
 
     Raises
     ------
@@ -426,9 +413,10 @@ def check_split(
     )
     table = table.reindex(count_labels(df).index).fillna(0).astype(int)
     table['valid_share'] = (table['valid'] / (table['train'] + table['valid'])).round(3)
-    problems = [*_row_problems(*sides.values(), len(df)), *_label_problems(table)]
-    if groups is not None:
-        problems += _group_problems(groups, *sides.values(), len(df))
+    groups = None if groups is None else list(groups)
+    _number_groups(groups, len(df))
+    problems = _row_problems(*sides.values(), len(df), groups)
+    problems += _label_problems(table)
     if folder is not None:
         files = image_files(df, folder, image_col, suffix)
         problems += _copy_problems(files, *sides.values(), progress)

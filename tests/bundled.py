@@ -81,14 +81,19 @@ def by_hand(model, pictures):
 # ---- files that are no pictures, or damaged ones
 
 
-def png_of_size(width, height):
-    "A PNG that claims a size: signature, header, and hardly any pixels."
+def png(width, height, pixels, bits=8):
+    "A PNG of three colours as its header says, whatever its pixels are."
 
     def chunk(kind, body):
         return struct.pack('>I', len(body)) + kind + body + struct.pack('>I', zlib.crc32(kind + body))
 
-    header = struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)
-    return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + chunk(b'IDAT', zlib.compress(bytes(100))) + chunk(b'IEND', b'')
+    header = struct.pack('>IIBBBBB', width, height, bits, 2, 0, 0, 0)
+    return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + chunk(b'IDAT', zlib.compress(pixels)) + chunk(b'IEND', b'')
+
+
+def png_of_size(width, height):
+    "A PNG that claims a size and holds hardly any pixels."
+    return png(width, height, bytes(100))
 
 
 JPG = saved(smooth(1, 300, 200), 'JPEG')

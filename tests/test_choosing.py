@@ -245,5 +245,5 @@ def test_targets_that_break_a_rule_are_said():
         tune_thresholds(probs, targs, **rules)
         tune_thresholds(probs, np.where([[True, False, False]], np.nan, targs), **rules)
     targs[3, 1], targs[4, 1] = 0, 1
-    with pytest.warns(UserWarning, match=r"2 rows of targs \(the first: row 3\) do not have exactly one of 'clear', 'haze'"):
+    with pytest.warns(UserWarning, match=r"2 rows of targs \(the first: row 3\) do not have exactly one of \['clear', 'haze'\]"):
         tune_thresholds(probs, targs, **rules)

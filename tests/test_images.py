@@ -5,11 +5,11 @@ import io
 import os
 import struct
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from bundled import png_of_size, saved
 from PIL import Image, ImageCms
 
 from multilabel_nb.images import open_rgb
@@ -17,13 +17,6 @@ from multilabel_nb.standins.planet import make_planet
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 GREY16 = np.linspace(0, 65535, 600).astype(np.uint16).reshape(20, 30)
-
-
-def saved(img: Image.Image, fmt: str, **options) -> bytes:
-    "The bytes of an image file."
-    out = io.BytesIO()
-    img.save(out, fmt, **options)
-    return out.getvalue()
 
 
 def tiff(values: np.ndarray, photometric: int, bits: int = 0, size: tuple = ()) -> bytes:
@@ -37,16 +30,6 @@ def tiff(values: np.ndarray, photometric: int, bits: int = 0, size: tuple = ()) 
     entries = b''.join(struct.pack(f'{order}HHII', tag, 4, 1, value) for tag, value in tags.items())
     head = (b'MM' if order == '>' else b'II') + struct.pack(f'{order}HI', 42, 8 + len(body))
     return head + body + struct.pack(f'{order}H', len(tags)) + entries + bytes(4)
-
-
-def png_of_size(width: int, height: int) -> bytes:
-    "A PNG that claims a size and holds no pixels."
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack('>I', len(body)) + kind + body + struct.pack('>I', zlib.crc32(kind + body))
-
-    header = struct.pack('>IIBBBBB', width, height, 8, 2, 0, 0, 0)
-    return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + chunk(b'IDAT', zlib.compress(b'')) + chunk(b'IEND', b'')
 
 
 def test_plain_rgb_is_untouched():

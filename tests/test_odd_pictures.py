@@ -1,12 +1,11 @@
 """Some sixty odd and hostile picture files: `open_rgb`, `check_images`, the predictor and the command say the same of each."""
 
 import json
-import zlib
 
 import numpy as np
 import pandas as pd
 import pytest
-from bundled import saved, smooth
+from bundled import png, saved, smooth
 from PIL import Image, features
 from test_images import GREY16, HOSTILE, PIXELS, tiff
 
@@ -21,15 +20,9 @@ PLAIN = ['BMP', 'DDS', 'GIF', 'ICO', 'IM', 'JPEG', 'JPEG2000', 'MPO', 'PCX', 'PN
 CUT = ['BMP', 'GIF', 'JPEG', 'JPEG2000', 'PNG', 'PPM', 'TIFF', 'WEBP']
 
 
-def chunk(kind, body):
-    return len(body).to_bytes(4, 'big') + kind + body + zlib.crc32(kind + body).to_bytes(4, 'big')
-
-
 def png_of_16_bit_colours():
     rows = (PIXELS.astype('>u2') * 257).reshape(20, -1)
-    body = b''.join(b'\0' + row.tobytes() for row in rows)
-    header = (30).to_bytes(4, 'big') + (20).to_bytes(4, 'big') + bytes([16, 2, 0, 0, 0])
-    return b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + chunk(b'IDAT', zlib.compress(body)) + chunk(b'IEND', b'')
+    return png(30, 20, b''.join(b'\0' + row.tobytes() for row in rows), bits=16)
 
 
 def frames(fmt):

@@ -221,7 +221,7 @@ def test_groups_that_do_not_fit_are_refused(groups, said):
 def test_check_split_names_groups_on_both_sides():
     df = labelled(*'aabb')
     report = check_split(df, ([0, 2], [1, 3]), groups=['ann', 'ann', 'bob', 'cem'])
-    assert report.problems == ['1 group stands on both sides: ann']
+    assert report.problems == ['1 group on both sides: ann']
     assert check_split(df, ([0, 2], [1, 3]), groups=list('wxyz'))
     with pytest.raises(ValueError, match='3 groups for 4 rows'):
         check_split(df, ([0, 2], [1, 3]), groups=[1, 2, 3])
