@@ -1,5 +1,6 @@
 """The house in order: notebooks, modules, README, Makefile and workflows agree with each other and with the rules of a lesson."""
 
+import json
 import re
 import subprocess
 import sys
@@ -65,6 +66,23 @@ def test_out_of_step_is_noticed(tmp_path):
     with tempfile.TemporaryDirectory() as tmp:
         again = lessons.settle(lessons.stage(Path(tmp), staged))
         assert [str(p) for p in lessons.differing(again, staged)] == names
+
+
+def test_what_was_edited_meanwhile_is_left_alone(tmp_path, capsys):
+    """A notebook without a name of its kernel gets one; one that was edited while notebooks ran stays as it is."""
+    root, staged = tmp_path / 'root', tmp_path / 'staged'
+    for folder in (root, staged):
+        folder.mkdir()
+        lessons.stage(folder)
+    one, two = (Path('nbs') / name for name in ('00_sources.ipynb', '01_explore.ipynb'))
+    for file in (root / one, root / two, staged / one, staged / two):
+        file.write_text(json.dumps({**json.loads(file.read_text()), 'metadata': {}}))
+    since = {path: lessons.read(root / path) for path in lessons.generated_files(root)}
+    lessons.name_kernels(staged)
+    (root / two).write_text('edited')
+    lessons.take_over(staged, since, root)
+    assert json.loads((root / one).read_text())['metadata'] == lessons.KERNEL and (root / two).read_text() == 'edited'
+    assert 'left alone nbs/01_explore.ipynb' in capsys.readouterr().out
 
 
 @each_notebook
