@@ -240,7 +240,10 @@ def build_network(
     if kind == 'timm':
         import timm
 
-        return timm.create_model(config['architecture'], **config['model_args'])
+        arch, args = config['architecture'], config['model_args']
+        if not timm.is_model(arch):  # a name like 'hf-hub:…' would download
+            raise ValueError(f'timm knows no architecture {arch!r}')
+        return timm.create_model(arch, pretrained=False, **args)
     if kind not in _KINDS:
         raise ValueError(f'{kind!r} is no kind of head: these are {[*_KINDS, "timm"]}')
     arch, level = config['architecture'], config.get('level')

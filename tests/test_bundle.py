@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import shutil
+import socket
 import stat
 import struct
 import subprocess
@@ -1019,15 +1020,19 @@ def test_a_network_out_of_proportion_is_refused_by_its_weights(bundle):
     tracemalloc.stop()
 
 
-def test_only_known_names_are_built(bundle, tmp_path):
-    "Neither a module of the user's nor one that lies beside is imported."
+def test_only_known_names_are_built(bundle, tmp_path, monkeypatch):
+    "Neither a module of the user's nor one that lies beside is imported, and nothing is looked for on the network."
+    asked = []
+    monkeypatch.setattr(socket, 'getaddrinfo', lambda *args, **kwargs: asked.append(args))
     (tmp_path / 'evil.py').write_text(f'open({str(tmp_path / "code ran")!r}, "w")')
     names = ('evil', 'evil:Net', 'os.system', 'local-dir:.', 'hf-hub:timm/resnet18.a1_in1k')
-    for i, (key, value) in enumerate([*(('architecture', name) for name in names), ('network/head', {'kind': 'evil'})]):
+    others = [('network/head', {'kind': 'evil'}), ('model_args', lambda args: {**args, 'pretrained': True})]
+    for i, (key, value) in enumerate([*(('architecture', name) for name in names), *others]):
         copy = shutil.copytree(bundle, tmp_path / str(i))
         field(key, value)(copy)
         refused(copy, 'weights and network', ['torch'])
     assert not (tmp_path / 'code ran').exists()
+    assert not asked
 
 
 # --- killed -----------------------------------------------------------------------------------------------------------
