@@ -32,6 +32,9 @@ from .datasets import multilabel_datasets as multilabel_datasets
 from .datasets import row_labels as row_labels
 from .decisions import Thresholds as Thresholds
 from .decisions import apply_label_rules as apply_label_rules
+from .doubt import out_of_fold as out_of_fold
+from .doubt import self_confidence as self_confidence
+from .doubt import suspect_labels as suspect_labels
 from .explorer.page import ThresholdExplorer as ThresholdExplorer
 from .explorer.page import threshold_explorer as threshold_explorer
 from .files import build_folder as build_folder

@@ -28,6 +28,8 @@ ROOMS = {
     'calibration': 'numpy pandas',
     'uncertainty': 'numpy pandas',
     'explorer.*': 'numpy pandas',
+    'doubt': 'numpy pandas tqdm',
+    'review.*': 'numpy pandas',
     'inference': 'numpy PIL',
     'bundle_files': '',
     'engines': 'numpy',
