@@ -36,6 +36,8 @@ from .doubt import out_of_fold as out_of_fold
 from .doubt import self_confidence as self_confidence
 from .doubt import suspect_labels as suspect_labels
 from .explorer.page import ThresholdExplorer as ThresholdExplorer
+from .explorer.page import html_page as html_page
+from .explorer.page import image_data_url as image_data_url
 from .explorer.page import threshold_explorer as threshold_explorer
 from .files import build_folder as build_folder
 from .files import cache_folder as cache_folder
@@ -100,6 +102,10 @@ from .regression import point_report as point_report
 from .regression import pose_datablock as pose_datablock
 from .regression import project as project
 from .regression import read_calibration as read_calibration
+from .review.page import LabelReview as LabelReview
+from .review.page import apply_verdicts as apply_verdicts
+from .review.page import read_verdicts as read_verdicts
+from .review.page import review_page as review_page
 from .row_targets import RowTargets as RowTargets
 from .row_targets import check_table as check_table
 from .sources import bears as bears
