@@ -37,6 +37,7 @@ APART = {
     'above': 'the door itself',
     'result_gallery': 'draws pictures that it is given',
     'threshold_explorer': 'a page, compared in the browser',
+    'apply_verdicts': 'needs names of labels; tests/test_review.py gives it every form',
     'bootstrap_interval': 'hands its tables to tune_thresholds, which is tried',
 }
 

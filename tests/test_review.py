@@ -4,7 +4,9 @@ import csv
 from importlib.resources import files
 
 import numpy as np
+import pandas as pd
 import pytest
+from test_door import TARGS as FORMS
 from test_explorer import css_errors, script_errors
 
 from multilabel_nb.doubt import suspect_labels
@@ -37,6 +39,16 @@ def test_verdicts_that_cannot_be(tmp_path, text, said):
     (tmp_path / 'verdicts.csv').write_text(text)
     with pytest.raises(ValueError, match=f'verdicts.csv.*{said}'):
         read_verdicts(tmp_path / 'verdicts.csv')
+
+
+@pytest.mark.parametrize('form', FORMS)
+def test_targets_come_in_every_form(form):
+    vocab = ['clear', 'haze', 'road']
+    verdicts = pd.DataFrame({'row': [1, 2, 2], 'label': ['road', 'haze', 'haze'], 'verdict': ['present', 'absent', 'unsure']})
+    mended = apply_verdicts(FORMS[form](TARGS), verdicts, vocab)
+    np.testing.assert_array_equal(mended, [[0, 0, 0], [0, 1, 1], [0, np.nan, 1]])
+    named = pd.DataFrame(TARGS, columns=vocab)[vocab[::-1]]
+    np.testing.assert_array_equal(apply_verdicts(named, verdicts, vocab), mended)
 
 
 @pytest.mark.slow
