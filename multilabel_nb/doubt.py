@@ -87,9 +87,9 @@ def self_confidence(
 
 # %% ../nbs/library/doubt.ipynb #fa403086
 def _usual_confidence(confidence: np.ndarray, given: np.ndarray) -> np.ndarray:
-    count = given.sum(axis=0)
     total = np.where(given, confidence, 0).sum(axis=0)
-    return np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
+    with np.errstate(invalid='ignore'):  # nan where no row is given this
+        return total / given.sum(axis=0)
 
 
 def suspect_labels(
@@ -99,17 +99,14 @@ def suspect_labels(
     images: Sequence | None = None,  # N names of pictures, for a column `image`
     ignore_nan: bool = False,  # unknown targets are no suspects; else nan is an error
 ) -> pd.DataFrame:  # a row a suspect, the worst first
-    """The labels that are probably wrong, and whether one is missing or too many.
+    """The labels that are probably wrong: missing (`given` is 0) or too many (1).
 
-    Columns: `row` (position), `image`, `label`, `given` (1: the table has the label),
-    `prob`, `self_confidence` (below .5), and `confident`: whether the model is as sure
-    of the opposite as it is, in the mean, of rows that are given the opposite
-    (Northcutt et al. 2021, https://doi.org/10.1613/jair.1.12125).
+    `confident`: the model is as sure of the opposite as, in the mean, of rows that are
+    given the opposite (Northcutt et al. 2021, https://doi.org/10.1613/jair.1.12125).
 
     Raises
     ------
-    ValueError
-        As `check_pair`, and if `images` has another length than the rows.
+    ValueError: as `check_pair`, and if `images` has another length than the rows.
 
     Example
     -------
@@ -118,9 +115,11 @@ def suspect_labels(
     [[0, 'road', 0, True]]
     """
     pair = check_pair(probs, targs, vocab, ignore_nan)
+    if images is not None and len(images) != len(pair.probs):
+        raise ValueError(f'{len(images)} images for {len(pair.probs)} rows')
     confidence = _self_confidence(pair)
-    sides = pair.known & ~pair.targs, pair.known & pair.targs
-    absent, present = (_usual_confidence(confidence, side) for side in sides)
+    absent = _usual_confidence(confidence, pair.known & ~pair.targs)
+    present = _usual_confidence(confidence, pair.targs)
     rows, cols = np.nonzero(confidence < 0.5)
     order = np.argsort(confidence[rows, cols], kind='stable')
     at = rows, cols = rows[order], cols[order]
@@ -130,7 +129,5 @@ def suspect_labels(
     found['prob'], found['self_confidence'] = pair.probs[at], confidence[at]
     found['confident'] = 1 - confidence[at] >= np.where(pair.targs, absent, present)[at]
     if images is not None:
-        if len(images) != len(pair.probs):
-            raise ValueError(f'{len(images)} images for {len(pair.probs)} rows')
         found.insert(1, 'image', np.asarray(images)[rows])
     return found

@@ -87,8 +87,8 @@ def review_page(
 
     Example
     -------
-    >>> suspects = suspect_labels([[0.9], [0.1]], [[0], [0]], ['road'])
-    >>> review_page(suspects, np.zeros((2, 8, 8, 3), 'uint8'))
+    >>> one = {'row': [0], 'label': ['road'], 'given': [0], 'prob': [0.9]}
+    >>> review_page(pd.DataFrame(one), np.zeros((1, 8, 8, 3), 'uint8'))
     LabelReview('Suspected labels', 1 suspects)
     """
     if suspects.empty:
