@@ -346,8 +346,12 @@ def draw_land(
     rgb: np.ndarray,  # float32 (3, 256, 256), changed in place
     seed: int | list[int],  # of the tile
     tags: set[str],  # what there is
+    # filled if given: tag -> bool (256, 256), the pixels that it was drawn on
+    masks: dict[str, np.ndarray] | None = None,
 ) -> None:
     """All that is on the ground, from the bottom up.
+
+    What is drawn later may hide a part of what a mask shows.
 
     Example
     -------
@@ -356,20 +360,27 @@ def draw_land(
     >>> bool(rgb.any())
     True
     """
+
+    def put(tag, draw, *where):
+        before = None if masks is None else rgb.copy()
+        made = draw(rgb, chance(seed, tag), *where)
+        if before is not None:
+            masks[tag] = (abs(rgb - before) >= 12).any(axis=0)
+        return made
+
     ground = _forest if 'primary' in tags else _open_land
     ground(rgb, chance(seed, 'primary'))
     for tag, draw in _PLAIN.items():
         if tag in tags:
-            draw(rgb, chance(seed, tag))
+            put(tag, draw)
     rng = chance(seed, 'places')
     stream = curve(rng, spot(rng, 60), direction(rng), 45, 12)
     centre, along = spot(rng, 60), direction(rng)
     if 'water' in tags:
-        whole = not tags & {'primary', 'agriculture'}
-        stream = _water(rgb, chance(seed, 'water'), whole)
+        stream = put('water', _water, not tags & {'primary', 'agriculture'})
     if 'artisinal_mine' in tags:
-        _artisinal_mine(rgb, chance(seed, 'artisinal_mine'), stream)
+        put('artisinal_mine', _artisinal_mine, stream)
     if 'road' in tags:
-        centre, along = _road(rgb, chance(seed, 'road'))
+        centre, along = put('road', _road)
     if 'habitation' in tags:
-        _habitation(rgb, chance(seed, 'habitation'), centre, along)
+        put('habitation', _habitation, centre, along)
