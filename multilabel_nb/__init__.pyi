@@ -80,10 +80,11 @@ from .metrics import fbeta_score as fbeta_score
 from .metrics import hamming_loss as hamming_loss
 from .metrics import mean_average_precision as mean_average_precision
 from .metrics import multilabel_confusion_matrix as multilabel_confusion_matrix
-from .metrics import per_label_report as per_label_report
-from .metrics import score_report as score_report
 from .predictor import Prediction as Prediction
 from .predictor import Predictor as Predictor
+from .ranking import coverage_error as coverage_error
+from .ranking import label_ranking_average_precision as label_ranking_average_precision
+from .ranking import label_ranking_loss as label_ranking_loss
 from .readers import read_label_columns as read_label_columns
 from .readers import read_label_rows as read_label_rows
 from .readers import read_labels as read_labels
@@ -97,6 +98,8 @@ from .regression import point_report as point_report
 from .regression import pose_datablock as pose_datablock
 from .regression import project as project
 from .regression import read_calibration as read_calibration
+from .reports import per_label_report as per_label_report
+from .reports import score_report as score_report
 from .row_targets import RowTargets as RowTargets
 from .row_targets import check_table as check_table
 from .sources import bears as bears
