@@ -46,10 +46,30 @@ def test_chosen_thresholds_are_the_best_there_are(table, goal):
     for j in range(probs.shape[1]):
         p, t = probs[:, [j]], targs[:, [j]]
         assert tuned.labels['tuned on'].iloc[j] == pytest.approx(best(p, t, lambda on, t=t: score(on, t, 'micro')), abs=1e-12)
-    for average in ('micro', 'macro'):
+    for average in ('micro', 'macro', 'samples'):
         one = tune_thresholds(probs, targs, goal, False, average, folds=2)
         assert one.tuned_on == pytest.approx(best(probs, targs, lambda on, a=average: score(on, targs, a)), abs=1e-12)
         assert 0 <= one.thresh <= 1
+
+
+def test_the_mean_over_images_with_rules_constraint_and_cost_against_brute_force():
+    probs, targs = data()
+    targs[:, :2] = np.eye(2)[targs[:, 0].astype(int)]
+    rules, shared = dict(exclusive=[['a', 'b']], vocab=list('abcde')), dict(per_label=False, average='samples')
+
+    def f2(on, name='f2'):
+        return scores_at(on.astype(float), targs, 0.5, 'samples', 2)[name]
+
+    one = tune_thresholds(probs, targs, 'f2', **shared, **rules)
+    ruled = apply_label_rules(probs, list('abcde'), [['a', 'b']])
+    decisions = [np.hstack([ruled[:, :2] > 0.5, ruled[:, 2:] > t]) for t in [0, *np.unique(probs[:, 2:])]]
+    assert one.tuned_on == pytest.approx(max(map(f2, decisions))) and f2(one.above(probs)) == pytest.approx(one.tuned_on)
+    enough = tune_thresholds(probs, targs, 'precision', **shared, min_recall=0.8)
+    decisions = [probs > t for t in [0, *np.unique(probs)]]
+    assert enough.tuned_on == pytest.approx(max(f2(on, 'precision') for on in decisions if f2(on, 'recall') >= 0.8))
+    cost = tune_thresholds(probs, targs, 'cost', **shared, fn_cost=3)
+    assert cost.tuned_on == tune_thresholds(probs, targs, 'cost', False, 'micro', fn_cost=3).tuned_on
+    assert cost.scores.at['tuned on', 'recall'] == pytest.approx(f2(cost.above(probs), 'recall'))
 
 
 def test_cost_count_and_constraint_against_brute_force():

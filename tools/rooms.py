@@ -22,6 +22,7 @@ ROOMS = {
     'heads': 'torch',
     'training': 'fastai timm torch numpy pandas tqdm',
     'gallery': 'numpy pandas',
+    'threshold_samples': 'numpy',
     'thresholds': 'numpy pandas',
     'streaming': 'numpy pandas',
     'decisions': 'numpy',
