@@ -14,14 +14,25 @@ from .checks import Checked
 
 # %% ../nbs/library/threshold_samples.ipynb #f924a2e1
 def _image_means(pair: Checked, at: np.ndarray, scores: Callable) -> np.ndarray:
-    # `(T, number of scores)`: means over the images of which something is known. At a
-    # threshold those changes have happened whose probability lies above it.
+    """Means over images at each threshold, `(T, number of scores)`.
+
+    `scores` takes the counts `tp`, `n_on`, `n_pos` and `n_neg` and gives arrays of that
+    shape. An image of which nothing is known is left out.
+
+    Example
+    -------
+    >>> yes = np.array([[True, False]])
+    >>> pair = Checked(np.array([[0.9, 0.2]]), yes, yes | True, None, 'float64')
+    >>> _image_means(pair, np.array([0.1, 0.5]), lambda tp, n_on, *_: [n_on]).tolist()
+    [[2.0], [1.0]]
+    """
     some = pair.known.any(1)
     order = np.argsort(-pair.probs[some], axis=1)
     probs, targs, known = (np.take_along_axis(x[some], order, 1) for x in pair[:3])
     # of each image with its k most probable labels on, k = 0 ... C
     tp, n_on = (np.pad(x.cumsum(1), ((0, 0), (1, 0))) for x in (targs, known))
     n_pos, n = tp[:, -1:], n_on[:, -1:]
+    # at a threshold the changes have happened whose probability lies above it
     order = np.argsort(probs, axis=None)[::-1]
     passed = np.searchsorted(-probs.flat[order], -at)
     means = []
