@@ -32,6 +32,7 @@ from .datasets import multilabel_datasets as multilabel_datasets
 from .datasets import row_labels as row_labels
 from .decisions import Thresholds as Thresholds
 from .decisions import apply_label_rules as apply_label_rules
+from .expected_fbeta import decide_fbeta as decide_fbeta
 from .explorer.page import ThresholdExplorer as ThresholdExplorer
 from .explorer.page import threshold_explorer as threshold_explorer
 from .files import build_folder as build_folder

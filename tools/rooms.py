@@ -26,6 +26,7 @@ ROOMS = {
     'thresholds': 'numpy pandas',
     'streaming': 'numpy pandas',
     'decisions': 'numpy',
+    'expected_fbeta': 'numpy',
     'choosing': 'numpy pandas',
     'calibration': 'numpy pandas',
     'uncertainty': 'numpy pandas',
