@@ -356,9 +356,9 @@ def average_scores(
     [0.5, 0.5, 0.5, 0.5]
     """
     on, pair = _decided(probs, targs, thresh, vocab, ignore_nan)
-    _warn_zeros(pair, zero_division)
     options = beta, zero_division
     rows = {average: _averaged(on, pair, average, *options) for average in _averages}
+    _warn_zeros(pair, zero_division)
     columns = ['precision', 'recall', f'f{beta:g}']
     return pd.DataFrame.from_dict(rows, orient='index', columns=columns)
 
@@ -389,9 +389,10 @@ def fbeta_score(
     0.7778
     """
     on, pair = _decided(probs, targs, thresh, vocab, ignore_nan)
+    score = _averaged(on, pair, average, beta, zero_division)[2]
     if average == 'macro':
         _warn_zeros(pair, zero_division)
-    return float(_averaged(on, pair, average, beta, zero_division)[2])
+    return float(score)
 
 # %% ../nbs/library/metric_averages.ipynb #d11589f6
 def hamming_loss(
