@@ -260,7 +260,7 @@ def variants(folder, facts, n_calibration):
 
     from multilabel_nb.images import open_rgb
     from multilabel_nb.inference import preprocess
-    from multilabel_nb.metrics import score_report
+    from multilabel_nb.reports import score_report
     from multilabel_nb.tables import one_hot
 
     def images(files):

@@ -31,7 +31,7 @@ def make_input(n_items, seed=0):
 
 def ours(probs, targs):
     "One row a label: precision, recall, F1, average precision, support."
-    from multilabel_nb.metrics import per_label_report
+    from multilabel_nb.reports import per_label_report
 
     return per_label_report(probs, targs, thresh=THRESH)[['precision', 'recall', 'f1', 'average_precision', 'support']].to_numpy()
 

@@ -28,8 +28,9 @@ from multilabel_nb.datasets import multilabel_dataloaders, multilabel_datasets
 from multilabel_nb.files import write_atomically
 from multilabel_nb.heads import MultiLevelFeatures
 from multilabel_nb.images import open_rgb
-from multilabel_nb.metrics import constant_prediction, score_report
+from multilabel_nb.metrics import constant_prediction
 from multilabel_nb.readers import read_labels
+from multilabel_nb.reports import score_report
 from multilabel_nb.sources import is_standin, planet_sample
 from multilabel_nb.splits import random_split
 from multilabel_nb.tables import build_vocab, drop_rare_labels, one_hot

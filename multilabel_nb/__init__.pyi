@@ -35,6 +35,7 @@ from .decisions import apply_label_rules as apply_label_rules
 from .doubt import out_of_fold as out_of_fold
 from .doubt import self_confidence as self_confidence
 from .doubt import suspect_labels as suspect_labels
+from .expected_fbeta import decide_fbeta as decide_fbeta
 from .explorer.page import ThresholdExplorer as ThresholdExplorer
 from .explorer.page import html_page as html_page
 from .explorer.page import image_data_url as image_data_url
@@ -85,10 +86,11 @@ from .metrics import fbeta_score as fbeta_score
 from .metrics import hamming_loss as hamming_loss
 from .metrics import mean_average_precision as mean_average_precision
 from .metrics import multilabel_confusion_matrix as multilabel_confusion_matrix
-from .metrics import per_label_report as per_label_report
-from .metrics import score_report as score_report
 from .predictor import Prediction as Prediction
 from .predictor import Predictor as Predictor
+from .ranking import coverage_error as coverage_error
+from .ranking import label_ranking_average_precision as label_ranking_average_precision
+from .ranking import label_ranking_loss as label_ranking_loss
 from .readers import read_label_columns as read_label_columns
 from .readers import read_label_rows as read_label_rows
 from .readers import read_labels as read_labels
@@ -102,6 +104,8 @@ from .regression import point_report as point_report
 from .regression import pose_datablock as pose_datablock
 from .regression import project as project
 from .regression import read_calibration as read_calibration
+from .reports import per_label_report as per_label_report
+from .reports import score_report as score_report
 from .review.page import LabelReview as LabelReview
 from .review.page import apply_verdicts as apply_verdicts
 from .review.page import read_verdicts as read_verdicts

@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,11 +24,14 @@ from multilabel_nb.checks import (
     check_weights,
 )
 from .decisions import Thresholds, apply_label_rules
+from .threshold_samples import _image_means
 from multilabel_nb.thresholds import (
     ConfusionCounts,
     _average,
+    _check_average,
     _count_decisions,
     _known_column,
+    _scores,
     _sort_counts,
 )
 
@@ -46,10 +50,9 @@ class _Goal:
         if not re.fullmatch(rf'{names}|f(?!0$)(0|[1-9]\d*)(\.\d*[1-9])?', self.name):
             known = names.replace('|', ', ') + ', f1, f2, f0.5, …'
             raise ValueError(f'goal must be one of {known}; got {self.name!r}')
-        if self.average not in ('micro', 'macro'):
-            raise ValueError(
-                f"average must be 'micro' or 'macro', not {self.average!r}"
-            )
+        _check_average(self.average, ('micro', 'macro', 'samples'))
+        if self.average == 'samples' and self.name == 'count':
+            raise ValueError("the goal 'count' has no average 'samples'")
         if not 0 <= (self.min_recall or 0) <= 1:
             raise ValueError(f'min_recall must lie in [0, 1], got {self.min_recall}')
 
@@ -118,6 +121,13 @@ def _shared(goal: _Goal, pair: Checked, free: np.ndarray) -> float:
         counts = ConfusionCounts(at, *total)
         recall = goal.recall(counts)
         value = value if goal.name == 'cost' else goal.value(counts)
+    if goal.average == 'samples':
+        on = ~free & (pair.probs > 0.5)  # at every threshold
+        images = pair._replace(probs=np.where(free, pair.probs, 2 * on))
+        names = ['recall', 'recall' if goal.name == 'cost' else goal.name]
+        recall, own = _image_means(images, at, partial(_scores, names)).T
+        recall = 0 if goal.min_recall is None else recall
+        value = value if goal.name == 'cost' else own
     return _pick(goal, at, value, recall, pair.precision)
 
 # %% ../nbs/library/choosing.ipynb #c195ce3b
@@ -184,7 +194,10 @@ def _cross_fit(task: _Task, pair: Checked, folds: int, seed: int) -> np.ndarray:
 def _report(goal: _Goal, on: np.ndarray, pair: Checked) -> tuple[dict, np.ndarray]:
     # the scores of decisions, averaged, and the goal's value for each label
     counts = _count_decisions(on, pair.targs, pair.known)
-    by_label, scores = goal.value(counts), _average(counts, goal.average, goal.beta)
+    by_label = goal.value(counts)
+    if goal.average == 'samples':
+        counts = _count_decisions(on, pair.targs, pair.known, 'samples')
+    scores = _average(counts, goal.average, goal.beta)
     if goal.sign < 0:  # costs and counts of a picture add up over its labels
         scores[goal.name] = by_label.sum()
     if goal.name == 'count' and goal.average == 'micro':
@@ -282,7 +295,8 @@ def tune_thresholds(
     targs: Any,  # targets, `(N, C)`, 0 or 1
     goal: str = 'f1',  # what is to be made best: 'f1', 'f2', 'cost', …; all stand below
     per_label: bool = True,  # a threshold of each label's own, or one for all
-    average: str = 'macro',  # or 'micro': in the report, and for a shared threshold
+    # 'macro', 'micro' or 'samples': in the report, and for a shared threshold
+    average: str = 'macro',
     *,
     vocab: Sequence[str] | None = None,  # C names; else those of a frame, or numbers
     folds: int = 5,  # parts of the rows, each decided by thresholds of the others

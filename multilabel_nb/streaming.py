@@ -51,7 +51,7 @@ def _above_edges(edges: np.ndarray, counts: np.ndarray) -> ConfusionCounts:
 def _edge_table(
     counts: np.ndarray, average: str, beta: float, vocab: Sequence[str] | None
 ) -> pd.DataFrame:
-    _check_average(average)
+    _check_average(average, ('micro', 'macro', 'none'))
     vocab = None if vocab is None else check_vocab(vocab, len(counts))
     edges = np.linspace(0, 1, counts.shape[1])
     counts = counts.sum(0, keepdims=True) if average == 'micro' else counts
@@ -97,7 +97,7 @@ class StreamingSweep:
 
     def compute(
         self,
-        average: str = 'micro',  # as in `sweep_thresholds`
+        average: str = 'micro',  # or 'macro' or 'none', as in `sweep_thresholds`
         beta: float = 1,  # of the F-score
         vocab: Sequence[str] | None = None,  # C names for the rows of 'none'
     ) -> pd.DataFrame:  # what `sweep_thresholds` says at the edges 0, 1/n_bins, …, 1

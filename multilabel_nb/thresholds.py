@@ -21,6 +21,7 @@ from multilabel_nb.checks import (
     check_targs,
     check_thresh,
 )
+from .threshold_samples import _image_means
 
 # %% ../nbs/07_thresholds.ipynb #1569acaf
 _PARTS = {
@@ -84,21 +85,32 @@ class ConfusionCounts(NamedTuple):
 
 # %% ../nbs/07_thresholds.ipynb #1769b4a7
 def _count_decisions(
-    on: np.ndarray, targs: np.ndarray, known: np.ndarray
+    on: np.ndarray, targs: np.ndarray, known: np.ndarray, average: str = 'none'
 ) -> ConfusionCounts:
-    # for each label
+    # for each label; for 'samples' of each image of which something is known
+    if average == 'samples':
+        some, on = known.any(1), np.broadcast_to(on, known.shape)
+        on, targs, known = on[some].T, targs[some].T, known[some].T
     tp, n_pos = np.count_nonzero(on & targs, 0), np.count_nonzero(targs, 0)
     n_on, n = np.count_nonzero(on & known, 0), np.count_nonzero(known, 0)
     return ConfusionCounts(None, tp, n_on, n_pos, n - n_pos)
 
 
-def _check_average(average: str) -> None:
-    if average not in ('micro', 'macro', 'none'):
-        raise ValueError(f"average must be 'micro', 'macro' or 'none', got {average!r}")
+_AVERAGES = 'micro', 'macro', 'samples', 'none'
+
+
+def _check_average(average: str, allowed: Sequence[str] = _AVERAGES) -> None:
+    if average not in allowed:
+        told = ', '.join(allowed)
+        raise ValueError(f'average must be one of {told}, got {average!r}')
 
 
 def _columns(beta: float) -> tuple[str, ...]:
     return 'accuracy', 'precision', 'recall', f'f{beta:g}', 'specificity'
+
+
+def _scores(names: Sequence[str], *counts: np.ndarray) -> list[np.ndarray]:
+    return [ConfusionCounts(None, *counts).score(name) for name in names]
 
 
 def _average(counts: ConfusionCounts, average: str, beta: float) -> dict:
@@ -118,7 +130,7 @@ def scores_at(
     probs: Any,  # probabilities in [0, 1], `(N, C)`: list, array, tensor or frame
     targs: Any,  # targets, `(N, C)`, 0 or 1
     thresh: Any = 0.5,  # in [0, 1]: a number, one per label `(C,)`, or by name
-    average: str = 'micro',  # 'micro', 'macro', or 'none': one score per label
+    average: str = 'micro',  # 'micro', 'macro', 'samples'; 'none': of each label
     beta: float = 1,  # above 1 recall weighs more than precision in the F-score
     *,
     vocab: Sequence[str] | None = None,  # C names; frames are put in their order
@@ -126,6 +138,7 @@ def scores_at(
 ) -> dict:  # `accuracy`, `precision`, `recall`, `f1`, `specificity`, and counts
     """What a decision at `probs > thresh` scores; 0 where nothing can be divided.
 
+    'samples' is the mean over images: with `beta=2` the score of the Planet contest.
     The counts are `tp`, `fp`, `fn` and `tn`, true and false positives and negatives.
     Formulas: https://scikit-learn.org/stable/modules/model_evaluation.html
 
@@ -143,7 +156,7 @@ def scores_at(
     pair = check_pair(probs, targs, vocab, ignore_nan)
     labels = pair.vocab or pair.probs.shape[1]
     on = pair.probs > check_thresh(thresh, labels, pair.precision)
-    return _average(_count_decisions(on, pair.targs, pair.known), average, beta)
+    return _average(_count_decisions(on, *pair[1:3], average), average, beta)
 
 # %% ../nbs/07_thresholds.ipynb #1d6cef9d
 def _known_column(pair: Checked, j: int) -> tuple[np.ndarray, np.ndarray]:
@@ -245,17 +258,23 @@ def _sweep(
         raise ValueError('a sweep needs at least one threshold, in a flat list')
     grid = None if grid is None else check_thresh(grid)
     names, precision = pair.vocab, pair.precision
-    if average == 'micro':  # all labels as if they were one
+    images = pair
+    if average in ('micro', 'samples'):  # all labels as if they were one
         pair = Checked(*(x.reshape(-1, 1) for x in pair[:3]), None, precision)
     labels = [_sort_counts(*_known_column(pair, j)) for j in range(pair.probs.shape[1])]
-    return _sweep_table(labels, grid, average, beta, names, max_rows, precision)
+    table = _sweep_table(labels, grid, average, beta, names, max_rows, precision)
+    if average == 'samples':
+        at = labels[0].thresh if grid is None else check_thresh(grid, None, precision)
+        names = list(_columns(beta))
+        table[names] = _image_means(images, at, partial(_scores, names))
+    return table
 
 # %% ../nbs/07_thresholds.ipynb #c184c3c6
 def sweep_thresholds(
     probs: Any,  # probabilities in [0, 1], `(N, C)`: list, array, tensor or frame
     targs: Any,  # targets, `(N, C)`, 0 or 1
     thresholds: Any = None,  # None: all that differ; an int: so many, 0 to 1; or a list
-    average: str = 'micro',  # 'micro', 'macro' or 'none', as in `scores_at`
+    average: str = 'micro',  # as in `scores_at`
     beta: float = 1,  # of the F-score
     vocab: Sequence[str] | None = None,  # C names, for 'none'; else a frame's
     max_rows: int | None = 1_000_000,  # a longer table is refused; None for any length
@@ -284,7 +303,7 @@ def sweep_thresholds(
 def baselines(
     targs: Any,  # targets to be scored, `(N, C)`, 0 or 1
     train_targs: Any,  # targets of the training rows, `(M, C)`
-    average: str = 'micro',  # 'micro' or 'macro', as in `scores_at`
+    average: str = 'micro',  # 'micro', 'macro' or 'samples', as in `scores_at`
     *,
     vocab: Sequence[str] | None = None,  # C names; frames are put in their order
     ignore_nan: bool = False,  # leave unknown targets out; else nan is an error
@@ -312,7 +331,8 @@ def baselines(
         )
     often = train.sum(0) > seen.sum(0) / 2
     kinds = {'all-negative': False, 'all-positive': True, 'constant': often}
-    counts = {name: _count_decisions(on, targs, known) for name, on in kinds.items()}
+    rest = targs, known, average
+    counts = {name: _count_decisions(on, *rest) for name, on in kinds.items()}
     return pd.DataFrame({name: _average(c, average, 1) for name, c in counts.items()}).T
 
 # %% ../nbs/07_thresholds.ipynb #a041ce98

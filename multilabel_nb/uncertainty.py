@@ -78,7 +78,7 @@ def sweep_intervals(
     probs: Any,  # probabilities in [0, 1], `(N, C)`: list, array, tensor or frame
     targs: Any,  # targets, `(N, C)`, 0 or 1
     thresholds: Any = 101,  # an int or a list, as in `sweep_thresholds`
-    average: str = 'micro',  # 'micro' or 'macro'
+    average: str = 'micro',  # 'micro', 'macro' or 'samples'
     beta: float = 1,  # of the F-score
     n_boot: int = 100,  # resamples of the rows
     level: float = 0.9,  # share of them between the two ends
@@ -102,7 +102,7 @@ def sweep_intervals(
     """
     pair = check_pair(probs, targs, ignore_nan=ignore_nan)
     if thresholds is None or average == 'none':
-        raise ValueError("intervals need thresholds, and average 'micro' or 'macro'")
+        raise ValueError("intervals need thresholds, and an average that is not 'none'")
     tables = []
     for rows in _draws(len(pair.probs), n_boot, level, seed):
         drawn = _rows(pair, rows)

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,8 @@ from multilabel_nb import choosing
 from multilabel_nb.checks import above
 from multilabel_nb.choosing import tune_thresholds
 from multilabel_nb.decisions import Thresholds, apply_label_rules
+from multilabel_nb.expected_fbeta import decide_fbeta
+from multilabel_nb.metrics import fbeta_score
 from multilabel_nb.thresholds import scores_at
 from multilabel_nb.uncertainty import bootstrap_interval
 
@@ -46,10 +49,57 @@ def test_chosen_thresholds_are_the_best_there_are(table, goal):
     for j in range(probs.shape[1]):
         p, t = probs[:, [j]], targs[:, [j]]
         assert tuned.labels['tuned on'].iloc[j] == pytest.approx(best(p, t, lambda on, t=t: score(on, t, 'micro')), abs=1e-12)
-    for average in ('micro', 'macro'):
+    for average in ('micro', 'macro', 'samples'):
         one = tune_thresholds(probs, targs, goal, False, average, folds=2)
         assert one.tuned_on == pytest.approx(best(probs, targs, lambda on, a=average: score(on, targs, a)), abs=1e-12)
         assert 0 <= one.thresh <= 1
+
+
+def test_the_mean_over_images_with_rules_constraint_and_cost_against_brute_force():
+    probs, targs = data()
+    targs[:, :2] = np.eye(2)[targs[:, 0].astype(int)]
+    rules, shared = dict(exclusive=[['a', 'b']], vocab=list('abcde')), dict(per_label=False, average='samples')
+
+    def f2(on, name='f2'):
+        return scores_at(on.astype(float), targs, 0.5, 'samples', 2)[name]
+
+    one = tune_thresholds(probs, targs, 'f2', **shared, **rules)
+    ruled = apply_label_rules(probs, list('abcde'), [['a', 'b']])
+    decisions = [np.hstack([ruled[:, :2] > 0.5, ruled[:, 2:] > t]) for t in [0, *np.unique(probs[:, 2:])]]
+    assert one.tuned_on == pytest.approx(max(map(f2, decisions))) and f2(one.above(probs)) == pytest.approx(one.tuned_on)
+    enough = tune_thresholds(probs, targs, 'precision', **shared, min_recall=0.8)
+    decisions = [probs > t for t in [0, *np.unique(probs)]]
+    assert enough.tuned_on == pytest.approx(max(f2(on, 'precision') for on in decisions if f2(on, 'recall') >= 0.8))
+    cost = tune_thresholds(probs, targs, 'cost', **shared, fn_cost=3)
+    assert cost.tuned_on == tune_thresholds(probs, targs, 'cost', False, 'micro', fn_cost=3).tuned_on
+    assert cost.scores.at['tuned on', 'recall'] == pytest.approx(f2(cost.above(probs), 'recall'))
+
+
+@settings(max_examples=150, deadline=None)
+@given(tables(), st.sampled_from([0, 0.5, 1, 2, 3.5]), st.sampled_from([0, 1]))
+def test_no_set_of_labels_has_a_higher_expected_fbeta(table, beta, zero_division):
+    probs = table[0]
+    subsets = np.array(list(product([0, 1], repeat=probs.shape[1])))
+    hits, size = subsets @ subsets.T, subsets.sum(1)
+    whole = size[:, None] + beta**2 * size  # a row a decision, a column a possible target
+    f = np.where(size[:, None] | size, (1 + beta**2) * hits / np.where(whole, whole, 1), zero_division)
+    on = decide_fbeta(probs, beta, zero_division=zero_division)
+    for p, row in zip(probs.astype(float), on, strict=True):
+        means = f @ np.where(subsets, p, 1 - p).prod(1)
+        assert means[(subsets == row).all(1)].item() == pytest.approx(means.max(), abs=1e-9)
+
+
+def test_a_decision_for_expected_fbeta_does_not_depend_on_how_rows_are_cut():
+    rng = np.random.default_rng(0)
+    probs = rng.random((1100, 64)) ** 4 * rng.random((1100, 1))  # two parts of 1024 rows at most
+    on = decide_fbeta(probs)
+    assert all((decide_fbeta(probs[rows]) == on[rows]).all() for rows in ([0], slice(1020, 1028), [-1])) and on.any(1).all()
+    # the more probable labels are on, and more of them the more recall weighs
+    assert all(row[~o].max(initial=0) <= row[o].min() for row, o in zip(probs, on, strict=True))
+    assert decide_fbeta(probs, 0.5).sum() < decide_fbeta(probs, 1).sum() < on.sum()
+    assert not decide_fbeta(np.full((1, 3), 0.1), zero_division=1).any() and decide_fbeta(np.full((1, 3), 0.1)).any()
+    targs = np.random.default_rng(1).random(probs.shape) < probs
+    assert fbeta_score(on, targs) > max(fbeta_score(probs, targs, t) for t in np.linspace(0, 1, 21))
 
 
 def test_cost_count_and_constraint_against_brute_force():

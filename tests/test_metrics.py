@@ -32,9 +32,9 @@ from multilabel_nb.metrics import (
     fbeta_score,
     mean_average_precision,
     multilabel_confusion_matrix,
-    per_label_report,
-    score_report,
 )
+from multilabel_nb.ranking import coverage_error, label_ranking_average_precision, label_ranking_loss
+from multilabel_nb.reports import per_label_report, score_report
 
 quick = settings(max_examples=40, deadline=None, derandomize=True)
 shapes = st.tuples(st.integers(1, 30), st.integers(1, 5))
@@ -155,10 +155,10 @@ def edgy(draw):
     return probs, draw(st.sampled_from([targs, targs, targs, np.zeros_like(targs), np.ones_like(targs)]))
 
 
-def precision_recall_f(on, targs, beta, average):
+def precision_recall_f(on, targs, beta, average, zero_division=0):
     # a column that is always off counts in none of these averages; scikit-learn takes a single column for a class number
     on, targs = (np.pad(x, ((0, 0), (0, 1))) for x in (on, targs))
-    return skm.precision_recall_fscore_support(targs, on, beta=beta, average=average, zero_division=0)
+    return skm.precision_recall_fscore_support(targs, on, beta=beta, average=average, zero_division=zero_division)
 
 
 def assert_scikit_learns(probs, targs, thresh, beta):
@@ -174,8 +174,9 @@ def assert_scikit_learns(probs, targs, thresh, beta):
     assert np.array_equal(multilabel_confusion_matrix(probs, targs, thresh=thresh).to_numpy().reshape(-1, 2, 2), tables)
     report = per_label_report(probs, targs, thresh=thresh)
     np.testing.assert_allclose(
-        report[['precision', 'recall', 'f1', 'support']].T, np.stack(precision_recall_f(on, targs, 1, None))[:, :-1], **close
+        report[['precision', 'recall', 'f1', 'support']].T, np.stack(precision_recall_f(on, targs, 1, None, np.nan))[:, :-1], **close
     )
+    np.testing.assert_allclose(report[['accuracy', 'all_negative']].T, [(on == targs).mean(0), (~targs).mean(0)], **close)
     found = [average_precision_score(t, p) if t.any() else np.nan for t, p in zip(targs.T, probs.T, strict=True)]
     np.testing.assert_allclose(report['average_precision'], found, **close)
     assert no_warning(mean_average_precision, probs, targs) == pytest.approx(no_warning(np.nanmean, found), nan_ok=True)
@@ -214,7 +215,7 @@ def test_unknown_answers_are_left_out(case, seed, thresh):
     for j in range(targs.shape[1]):
         k = known[:, j]
         if not k.any():
-            assert report.loc[f'column {j}', 'support'] == 0 and np.isnan(report.loc[f'column {j}', 'average_precision'])
+            assert report.loc[f'column {j}', 'support'] == 0 and np.isnan(report.loc[f'column {j}', 'average_precision':]).all()
             continue
         alone = per_label_report(probs[k, j : j + 1], targs[k, j : j + 1], thresh=thresh).iloc[0]
         pd.testing.assert_series_equal(report.drop(columns='unknown').iloc[j], alone, check_names=False)
@@ -235,7 +236,93 @@ def test_unknown_answers_are_left_out(case, seed, thresh):
     assert scores.tolist() == pytest.approx(expected)
 
 
+@st.composite
+def wide(draw):
+    # two labels or more: scikit-learn takes a single column for a class number
+    probs, targs = draw(edgy())
+    columns = [0, *range(probs.shape[1])]
+    return (probs, targs) if probs.shape[1] > 1 else (probs[:, columns], targs[:, columns])
+
+
+@pytest.mark.parametrize('zero_division', [0, 1, np.nan])
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(wide(), tied)
+def test_total_rows_are_those_of_classification_report(zero_division, case, thresh):
+    probs, targs = case
+    options = dict(zero_division=zero_division, output_dict=True)
+    theirs = pd.DataFrame(skm.classification_report(targs, probs > np.float32(thresh), **options)).T
+    report = per_label_report(probs, targs, thresh=thresh, totals=True, zero_division=zero_division)
+    ours = report.drop('labels judged')[['precision', 'recall', 'f1', 'support']]
+    assert ours.index[-4:].tolist() == theirs.index[-4:].tolist()
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12)
+    columns = ['precision', 'recall', 'f1', 'average_precision', 'accuracy']
+    assert report.loc['labels judged', columns].tolist() == report[columns].iloc[: targs.shape[1]].notna().sum().tolist()
+    some = targs.any(1)
+    found = report['average_precision'][['micro avg', 'samples avg']]
+    if not some.any():
+        assert found.isna().all()
+        return
+    expected = [average_precision_score(t, p, average=x) for t, p, x in [(targs, probs, 'micro'), (targs[some], probs[some], 'samples')]]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+
+
+def test_the_report_knows_both_baselines_and_leaves_out_what_is_unknown():
+    probs, targs = np.full((4, 2), 0.7), np.array([[1, np.nan], [1, np.nan], [0, np.nan], [np.nan] * 2])
+    report = per_label_report(probs, targs, ['clear', 'road'], ignore_nan=True, totals=True, train_targs=[[1, 0], [1, 1], [1, 1]])
+    columns = ['accuracy', 'all_negative', 'constant']
+    np.testing.assert_allclose(report.loc['clear', columns].astype(float), [2 / 3, 1 / 3, 2 / 3])
+    assert report.loc['road', [*columns, 'precision', 'recall', 'f1', 'average_precision']].isna().all()
+    assert (report.loc[['micro avg', 'macro avg', 'samples avg'], 'constant'] == 2 / 3).all()
+    assert report['unknown'].tolist()[:3] == [1, 4, 5] and report.loc['labels judged', 'constant'] == 1
+    with pytest.raises(ValueError, match='train_targs have 3 labels, targs have 2'):
+        per_label_report(probs, targs, ignore_nan=True, train_targs=np.eye(3))
+
+
+def test_intervals_hold_the_score_and_only_what_can_be_drawn():
+    rng = np.random.default_rng(0)
+    targs = rng.random((60, 3)) < [0.5, 0.02, 0]
+    probs = np.clip(0.6 * targs + 0.5 * rng.random(targs.shape), 0, 1)
+    report = per_label_report(probs, targs, n_boot=200)
+    # by hand: the same rows, drawn again
+    rng, found = np.random.default_rng(0), []
+    for _ in range(200):
+        rows = rng.integers(0, 60, 60)
+        found.append(no_warning(precision_recall_f, probs[rows] > 0.5, targs[rows], 1, None, np.nan)[1][:2])
+    np.testing.assert_allclose(report[['recall_low', 'recall_high']][:2].T, np.nanquantile(found, [0.05, 0.95], axis=0))
+    assert report.iloc[2][['recall', 'recall_low', 'recall_high']].isna().all()
+    assert report.columns[5:8].tolist() == ['precision', 'precision_low', 'precision_high']
+    pd.testing.assert_frame_equal(report, per_label_report(probs, targs, n_boot=200))
+    with pytest.raises(ValueError, match='n_boot must be 2 or more'):
+        per_label_report(probs, targs, n_boot=-1)
+
+
+RANKINGS = {
+    coverage_error: skm.coverage_error,
+    label_ranking_loss: skm.label_ranking_loss,
+    label_ranking_average_precision: skm.label_ranking_average_precision_score,
+}
+
+
+@pytest.mark.parametrize('ours', RANKINGS)
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(wide(), st.integers(0, 2**31))
+def test_rankings_are_scikit_learns(ours, case, seed):
+    probs, targs = case
+    theirs = RANKINGS[ours]
+    assert ours(probs, targs) == pytest.approx(theirs(targs, probs), abs=1e-12)
+    known = np.random.default_rng(seed).random(targs.shape) < 0.8
+    known[0, :2] = True
+    # scikit-learn takes no row of one label: it needs one label if it is on, and orders no pair wrongly
+    rows = [(t[k], p[k]) for t, p, k in zip(targs, probs, known, strict=True) if k.sum() > 1]
+    alone = [t[k].item() for t, k in zip(targs, known, strict=True) if k.sum() == 1]
+    each = [theirs([t], [p]) for t, p in rows]
+    each += [{coverage_error: t, label_ranking_loss: 0}.get(ours, 1) for t in alone]
+    partly = np.where(known, targs, np.nan)
+    assert ours(probs, partly, ignore_nan=True) == pytest.approx(np.mean(each), abs=1e-12)
+
+
 ANSWERED = [
+    *RANKINGS,
     accuracy_multi,
     metrics.hamming_loss,
     exact_match,

@@ -107,6 +107,48 @@ def test_every_number_of_the_exact_sweep_is_what_sklearn_says(table, beta):
         np.testing.assert_allclose(own.to_numpy().T, scores[:, j, k], atol=1e-12)
 
 
+def images_by_sklearn(on, targs, beta):
+    "The mean over images of scikit-learn's scores; one image of each."
+    scores = by_sklearn(on.T, targs.T, beta)
+    return np.concatenate([scores[:5].mean(1), scores[5:].sum(1)])
+
+
+@settings(max_examples=150, deadline=None)
+@given(tables(), st.sampled_from([0.5, 1, 2]), st.integers(0, 2**31))
+def test_the_mean_over_images_is_what_sklearn_says_at_every_threshold(table, beta, seed):
+    probs, targs = table
+    found = sweep_thresholds(probs, targs, average='samples', beta=beta)
+    at = found.index.to_numpy().astype(probs.dtype)
+    assert set(found.index) == {0, *probs.ravel().astype(float) + 0.0}
+    for thresh, row in zip(at, found.to_numpy(), strict=True):
+        expected = images_by_sklearn(probs > thresh, targs, beta)
+        np.testing.assert_allclose(row, expected, atol=1e-9)
+        one = scores_at(probs, targs, thresh, 'samples', beta)
+        np.testing.assert_allclose(list(one.values()), expected, atol=1e-12)
+    # unknown targets: of each image what is known, and no image of which nothing is
+    known = np.random.default_rng(seed).random(targs.shape) < 0.6
+    known[0, 0] = True
+    partly, grid = np.where(known, targs, np.nan), [0.7, 0.25, 0.5]
+    found = sweep_thresholds(probs, partly, grid, 'samples', beta, ignore_nan=True)
+    for thresh, row in zip(grid, found.to_numpy(), strict=True):
+        rows = [(p[k] > thresh, t[k]) for p, t, k in zip(probs, targs, known, strict=True) if k.any()]
+        expected = np.mean([images_by_sklearn(on[None], t[None], beta) for on, t in rows], axis=0)
+        np.testing.assert_allclose(row[:5], expected[:5], atol=1e-9)
+        one = scores_at(probs, partly, thresh, 'samples', beta, ignore_nan=True)
+        np.testing.assert_allclose(list(one.values()), row, atol=1e-9)
+
+
+def test_baselines_and_intervals_of_the_mean_over_images():
+    probs, targs = data()
+    found = baselines(targs, targs, 'samples')
+    for name, on in {'all-negative': 0, 'all-positive': 1, 'constant': targs.mean(0) > 0.5}.items():
+        expected = images_by_sklearn(np.broadcast_to(on, targs.shape).astype(bool), targs, 1)
+        np.testing.assert_allclose(found.loc[name], expected, atol=1e-12)
+    low, high = sweep_intervals(probs, targs, 5, 'samples', n_boot=20)
+    table = sweep_thresholds(probs, targs, 5, 'samples')
+    assert ((low.f1 <= table.f1) & (table.f1 <= high.f1)).sum() > 3 and (low <= high).all(axis=None)
+
+
 @settings(max_examples=100, deadline=None)
 @given(tables(), st.floats(0, 1))
 def test_no_threshold_decides_otherwise_than_a_row(table, thresh):
@@ -231,6 +273,8 @@ def test_the_order_of_bytes_makes_no_difference():
         (lambda p, t: StreamingSweep(5, 100), 'power of two'),
         (lambda p, t: StreamingSweep(4).update(p, t), '5 labels'),
         (lambda p, t: StreamingSweep(5).compute(), 'nothing was counted'),
+        (lambda p, t: StreamingSweep(5).update(p, t).compute('samples'), 'average must be one of micro, macro, none'),
+        (lambda p, t: tune_thresholds(p, t, 'count', average='samples'), 'no average'),
         (lambda p, t: StreamingSweep(5) + StreamingSweep(5, 8), 'merged'),
         (lambda p, t: tune_thresholds(p, t, 'f'), 'goal'),
         (lambda p, t: tune_thresholds(p, t, 'f0'), 'goal'),
