@@ -18,7 +18,15 @@ from typing import Any
 
 from PIL import Image
 
-from .predictor import Prediction, Predictor, _bar, _columns
+from .bundle_files import WEIGHTS, load_config
+from multilabel_nb.predictor import (
+    Prediction,
+    Predictor,
+    _bar,
+    _choose_engine,
+    _columns,
+    _files_for,
+)
 
 # %% ../nbs/library/command.ipynb #d044d4ba
 def _is_image(file: str) -> bool:
@@ -159,14 +167,22 @@ def _writer(args: Any, vocab: Sequence[str]) -> Callable[[Prediction], str]:
     return as_csv
 
 # %% ../nbs/library/command.ipynb #ca2e1126
+def _needs_torch(args: Any) -> bool:
+    wanted = _choose_engine(args.engine, 'cpu', None)
+    return WEIGHTS in _files_for(args.bundle, wanted, None, load_config(args.bundle))
+
+
 def _predict(args: Any) -> int:
     # predict and write; the exit status
     found = [None if path == '-' else _expand(path) for path in args.paths]
+    shown = sys.stderr.isatty() and not args.no_progress
+    if shown and _needs_torch(args):
+        print('multilabel-predict: loading torch takes seconds', file=sys.stderr)
     predictor = Predictor(args.bundle, args.engine, _parse_thresh(args.thresh))
     files = chain.from_iterable(_lines() if fs is None else fs for fs in found)
     answers = predictor.iter(files, args.bs, args.workers, 'row')
     write = _writer(args, predictor.vocab)
-    if sys.stderr.isatty() and not args.no_progress:
+    if shown:
         answers = _bar(answers, None if None in found else sum(map(len, found)))
     failed = 0
     for p in answers:

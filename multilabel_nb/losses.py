@@ -93,12 +93,18 @@ class _Decodes(nn.Module):
         values = torch.as_tensor(check_thresh(thresh))
         self._thresh = values if values.ndim else values.item()
 
-    def activation(self, logits: Tensor) -> Tensor:
-        "Probabilities: the sigmoid, label by label."
+    def activation(
+        self,
+        logits: Tensor,  # of any shape
+    ) -> Tensor:  # probabilities, of the same shape
+        "The sigmoid, label by label."
         return torch.sigmoid(logits)
 
-    def decodes(self, probs: Tensor) -> Tensor:
-        "The labels of `(N, C)` or `(C,)` probabilities that are on: `probs > thresh`."
+    def decodes(
+        self,
+        probs: Tensor,  # `(N, C)` or `(C,)`
+    ) -> Tensor:  # bool, of the same shape
+        "The labels that are on: `probs > thresh`."
         on = above(probs.reshape(-1, probs.shape[-1]), self.thresh)
         return torch.as_tensor(on, device=probs.device).reshape(probs.shape)
 
@@ -116,9 +122,8 @@ class _Decodes(nn.Module):
 class MultiLabelLoss(_Decodes):
     """What every loss here is, in PyTorch and fastai: call it as `loss(logits, targs)`.
 
-    A subclass says only `terms(z, t)`, the losses of the single questions. Each object
-    holds its own `thresh`, so changing one changes no other; it takes part in `decodes`
-    only. The other settings, and the errors of a call, are those of `bce_with_logits`.
+    A subclass says only `terms(z, t)`. Each object holds its `thresh`, for `decodes`
+    alone. Other settings, and the errors of a call, are those of `bce_with_logits`.
 
     Raises
     ------
@@ -146,8 +151,12 @@ class MultiLabelLoss(_Decodes):
         self.reduction = _check_reduction(reduction)
         self._keep('weight', weight)
 
-    def terms(self, z: Tensor, t: Tensor) -> Tensor:
-        "The `(N, C)` losses of checked logits and targets: each subclass has its own."
+    def terms(
+        self,
+        z: Tensor,  # checked logits, `(N, C)`
+        t: Tensor,  # checked targets, `(N, C)`, in [0, 1]
+    ) -> Tensor:  # `(N, C)`
+        "The losses, one a target: each subclass has its own."
         raise NotImplementedError(f'{type(self).__name__} has no terms(z, t)')
 
     def forward(self, logits: Tensor, targs: Tensor) -> Tensor:

@@ -192,6 +192,7 @@ def tune_weight_decay(
     n_folds: int = 3,  # parts the rows are cut in, each held out once
     seed: int = 0,  # which cut
     ignore_nan: bool = False,  # leave out unknown targets, which are nan
+    progress: bool = True,  # show a bar after two seconds
 ) -> pd.Series:  # mean loss on held-out rows, by candidate; `.idxmin()` is the choice
     """Cross-validate the probe's penalty.
 
@@ -205,14 +206,15 @@ def tune_weight_decay(
     order = torch.randperm(len(feats), generator=torch.Generator().manual_seed(seed))
     index = pd.Index(candidates, name='weight_decay')
     losses = pd.Series(0.0, index=index, name='loss')
-    for held_out in order.chunk(n_folds):
+    fits = [(fold, decay) for fold in order.chunk(n_folds) for decay in candidates]
+    bar = tqdm(fits, 'fits', disable=not progress, delay=2, leave=False)
+    for held_out, weight_decay in bar:
         rest = order[~torch.isin(order, held_out)]
-        for weight_decay in candidates:
-            fit = {'weight_decay': weight_decay, 'ignore_nan': ignore_nan}
-            head = fit_probe(feats[rest], targs[rest], **fit)
-            logits = probe_probs(head, feats[held_out]).logit(eps=1e-7)
-            loss = bce_with_logits(logits, targs[held_out], ignore_nan=ignore_nan)
-            losses[weight_decay] += loss.item() / n_folds
+        fit = {'weight_decay': weight_decay, 'ignore_nan': ignore_nan}
+        head = fit_probe(feats[rest], targs[rest], **fit)
+        logits = probe_probs(head, feats[held_out]).logit(eps=1e-7)
+        loss = bce_with_logits(logits, targs[held_out], ignore_nan=ignore_nan)
+        losses[weight_decay] += loss.item() / n_folds
     return losses
 
 # %% ../nbs/06_training.ipynb #b7ae4291
@@ -222,14 +224,17 @@ def probe_splits(
     seeds,  # one random split each
     valid_pct: float = 0.2,  # share of the rows to report on
     ignore_nan: bool = False,  # leave out unknown targets, which are nan
+    progress: bool = True,  # show a bar after two seconds
 ) -> list[tuple]:  # for each seed `(probs, targs, train_targs)` of the split
     "Tune and fit a probe on each of several random splits, and predict the rest."
     answers = []
-    for seed in seeds:
+    for seed in tqdm(seeds, 'splits', disable=not progress, delay=2, leave=False):
         split = random_split(len(feats), valid_pct, seed)
         train, valid = (torch.tensor(side) for side in split)
         rows = feats[train], targs[train]
-        losses = tune_weight_decay(*rows, seed=seed, ignore_nan=ignore_nan)
+        losses = tune_weight_decay(
+            *rows, seed=seed, ignore_nan=ignore_nan, progress=False
+        )
         head = fit_probe(*rows, losses.idxmin(), ignore_nan=ignore_nan)
         answers.append((probe_probs(head, feats[valid]), targs[valid], targs[train]))
     return answers

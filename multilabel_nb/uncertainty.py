@@ -18,12 +18,17 @@ from .decisions import apply_label_rules
 from .thresholds import _sweep
 
 # %% ../nbs/library/uncertainty.ipynb #17dbfd4d
-def _draws(n_rows: int, n_boot: int, level: float, seed: int) -> Iterator:
+def _draws(
+    n_rows: int, n_boot: int, level: float, seed: int, progress: bool
+) -> Iterator:
+    from tqdm import tqdm
+
     if n_boot < 2 or not 0 < level < 1:
         told = f'got {n_boot} and {level}'
         raise ValueError(f'n_boot must be 2 or more, level between 0 and 1, {told}')
     rng = np.random.default_rng(seed)
-    return (rng.integers(0, n_rows, n_rows) for _ in range(n_boot))
+    bar = tqdm(range(n_boot), 'resamples', disable=not progress, delay=2, leave=False)
+    return (rng.integers(0, n_rows, n_rows) for _ in bar)
 
 
 def _interval(value: pd.Series, draws: pd.DataFrame, level: float) -> pd.DataFrame:
@@ -39,6 +44,7 @@ def bootstrap_interval(
     level: float = 0.9,  # share of them that lies between `low` and `high`
     boot_seed: int = 0,  # which resamples
     ignore_nan: bool = False,  # leave unknown targets out; else nan is an error
+    progress: bool = True,  # show a bar on the terminal after two seconds
     **kwargs: Any,  # the rest of `tune_thresholds`, which refuses what it does not know
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # of thresholds and of scores: `low`, `high`
     """How far thresholds and scores would move if other rows had been drawn.
@@ -64,7 +70,7 @@ def bootstrap_interval(
     pair = check_pair(probs, targs, kwargs.get('vocab'), ignore_nan)
     ruled = apply_label_rules(pair.probs, names, **tuned.rules)
     pair, thresh, scores = pair._replace(probs=ruled), [], []
-    for rows in _draws(len(ruled), n_boot, level, boot_seed):
+    for rows in _draws(len(ruled), n_boot, level, boot_seed, progress):
         drawn = _rows(pair, rows)
         thresh.append(task.fit(drawn)['thresh'])
         scores.append(_report(task.goal, tuned.on[rows], drawn)[0])
@@ -85,6 +91,7 @@ def sweep_intervals(
     seed: int = 0,  # which resamples
     *,
     ignore_nan: bool = False,  # leave unknown targets out; else nan is an error
+    progress: bool = True,  # show a bar on the terminal after two seconds
 ) -> tuple[pd.DataFrame, pd.DataFrame]:  # two tables as `sweep_thresholds`: low, high
     """Between which values each score would lie if other rows had been drawn.
 
@@ -104,7 +111,7 @@ def sweep_intervals(
     if thresholds is None or average == 'none':
         raise ValueError("intervals need thresholds, and an average that is not 'none'")
     tables = []
-    for rows in _draws(len(pair.probs), n_boot, level, seed):
+    for rows in _draws(len(pair.probs), n_boot, level, seed, progress):
         drawn = _rows(pair, rows)
         tables.append(_sweep(drawn, thresholds, average, beta, None))
     ends = (1 - level) / 2, (1 + level) / 2

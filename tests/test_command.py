@@ -260,6 +260,9 @@ def test_bar_on_a_terminal_and_none_in_a_pipe(good, pictures, tmp_path):
     assert (tmp_path / 'out.csv').read_text(encoding='utf-8') == out.stdout
     with open(tmp_path / 'again.csv', 'wb') as file:
         assert on_terminal([*command, '--no-progress'], file).splitlines() == left_out(pictures).splitlines()
+    assert 'loading torch takes seconds' not in shown
+    with open(tmp_path / 'torch.csv', 'wb') as file:
+        assert 'loading torch takes seconds' in on_terminal([*command, '--engine', 'torch'], file)
 
 
 @pytest.mark.slow

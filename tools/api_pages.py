@@ -7,6 +7,7 @@ puts a comment behind each parameter.
 import ast
 import io
 import re
+import textwrap
 import tokenize
 from dataclasses import dataclass, field
 
@@ -49,6 +50,7 @@ class Module:
     path: str
     notebook: str  # that its file says to edit
     names: list
+    private: list  # classes that public ones inherit methods from
 
     @property
     def short(self):
@@ -143,9 +145,15 @@ def fields(node, said):
     return [Param(s.target.id, unparsed(s.annotation), field_default(s.value), said.of(s)) for s in own]
 
 
-def read_class(node, said):
+def bases(node, defs):
+    "The classes of this module that a class derives from, itself first, and those they derive from."
+    own = [defs[unparsed(base)] for base in node.bases if unparsed(base) in defs]
+    return [node, *(found for base in own for found in bases(base, defs))]
+
+
+def read_class(node, said, defs):
     methods = [s for s in node.body if isinstance(s, ast.FunctionDef)]
-    init = next((m for m in methods if m.name == '__init__'), None)
+    init = next((s for base in bases(node, defs) for s in base.body if getattr(s, 'name', '') == '__init__'), None)
     params = parameters(init, said) if init else fields(node, said)
     signature = bare_signature(init) if init else f'({", ".join(p.name for p in params)})' if params else ''
     made = Name(node.name, 'class', ast.get_docstring(node) or '', node.lineno, node.end_lineno, signature, params=params)
@@ -181,10 +189,11 @@ def read_module(file, package, folder):
     defs = {s.name: s for s in tree.body if isinstance(s, DEFS)}
     constants = {name: s for s in tree.body for name in given_names(s)}
     names = []
-    for name in ast.literal_eval(unparsed(constants['__all__'].value)):
+    public = ast.literal_eval(unparsed(constants['__all__'].value))
+    for name in public:
         if name in defs:
-            read = read_class if isinstance(defs[name], ast.ClassDef) else read_function
-            names.append(read(defs[name], said))
+            is_class = isinstance(defs[name], ast.ClassDef)
+            names.append(read_class(defs[name], said, defs) if is_class else read_function(defs[name], said))
         elif name in constants:
             at = constants[name]
             value = unparsed(at.value)
@@ -196,9 +205,48 @@ def read_module(file, package, folder):
     notebook = BUILT.search(source, source.index('File to edit: '))[1]
     for name in names:
         name.notebook = built(name.line, said, notebook)
+    classes = [defs[name] for name in public if isinstance(defs.get(name), ast.ClassDef)]
+    above = {base.name: base for node in classes for base in bases(node, defs) if base.name not in public}
+    private = [read_class(node, said, defs) for node in above.values()]
     path = file.relative_to(folder)
     module = '.'.join([package, *path.with_suffix('').parts])
-    return Module(module, ast.get_docstring(tree) or '', f'{package}/{path.as_posix()}', notebook, names)
+    return Module(module, ast.get_docstring(tree) or '', f'{package}/{path.as_posix()}', notebook, names, private)
+
+
+# ---- writing what `help` shows
+
+
+def entry(param):
+    "One parameter, or the result, as numpy's docstrings have it."
+    given = ', '.join(filter(None, [param.type, param.default and f'default {param.default}']))
+    head = given if param.name == 'returns' else ' : '.join(filter(None, [param.name, given]))
+    wrap = {'initial_indent': ' ' * 4, 'subsequent_indent': ' ' * 4, 'break_long_words': False, 'break_on_hyphens': False}
+    return '\n'.join([head, *textwrap.wrap(param.says, 88, **wrap)])
+
+
+def sections(params):
+    "Parameters and result as sections of a docstring."
+    both = {
+        'Parameters': [p for p in params if p.name != 'returns'],
+        'Returns': [p for p in params if p.name == 'returns' and p.says],
+    }
+    return '\n\n'.join('\n'.join([title, '-' * len(title), *map(entry, some)]) for title, some in both.items() if some)
+
+
+def documented(module):
+    "What has a docstring to add to: public names, and the public methods of all classes, since they are inherited."
+    yield from ((name.name, name) for name in module.names)
+    for owner in [*module.names, *module.private]:
+        yield from ((f'{owner.name}.{member.name}', member) for member in owner.members)
+
+
+def parameters_module(modules):
+    "The module of the package that `help` takes these sections from, a line a name: importing reads no comments."
+    lines = ['"What `help` says of parameters and results: written by `make notebooks` from the comments behind them."', '', 'SECTIONS = {']
+    for module in modules:
+        told = [f'        {path!r}: {text!r},' for path, name in documented(module) if (text := sections(name.params))]
+        lines += [f'    {module.short!r}: {{', *told, '    },'] if told else []
+    return '\n'.join([*lines, '}', ''])
 
 
 # ---- writing its page
