@@ -32,6 +32,7 @@ from multilabel_nb.bundle_files import (
 )
 from .checks import check_groups, check_thresh, check_vocab
 from .engines import start_engine, unwrap
+from .files import digest
 
 # %% ../nbs/library/bundle.ipynb #b89d04ba
 def _pictures(size: int) -> np.ndarray:
@@ -83,11 +84,15 @@ def _written(network: Any, pictures: np.ndarray) -> bytes:
     example, batch = torch.from_numpy(pictures[:2]), torch.export.Dim('batch', min=1)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter('ignore')
-        dynamic = {'dynamic_shapes': ({0: batch},)}
-        program = torch.export.export(network, (example,), **dynamic)
-        names = {'input_names': ['images'], 'output_names': ['logits']}
-        form = {'dynamo': True, 'verbose': False, 'opset_version': 18}
-        proto = torch.onnx.export(program, **names, **form).model_proto
+        program = torch.export.export(network, (example,), dynamic_shapes=({0: batch},))
+        proto = torch.onnx.export(
+            program,
+            input_names=['images'],
+            output_names=['logits'],
+            opset_version=18,
+            dynamo=True,
+            verbose=False,
+        ).model_proto
     graph = proto.graph
     del proto.metadata_props[:], graph.value_info[:], graph.metadata_props[:]
     for part in (*graph.node, *graph.input, *graph.output, *graph.initializer):
@@ -139,9 +144,13 @@ def _described(network: Any, size: int, mean: Any, std: Any) -> dict:
     known = describe_network(network) or {}
     ours = {k: known.pop(k) for k in _unnamed(None) if k in known}
     timms = getattr(network, 'pretrained_cfg', {}) if known else {}
-    cfg = {key: timms[key] for key in _TIMMS if timms.get(key)}
-    stats = {'mean': [float(x) for x in mean], 'std': [float(x) for x in std]}
-    picture = {**cfg, 'input_size': [3, size, size], **_SQUEEZED, **stats}
+    picture = {
+        **{key: timms[key] for key in _TIMMS if timms.get(key)},
+        'input_size': [3, size, size],
+        **_SQUEEZED,
+        'mean': [float(x) for x in mean],
+        'std': [float(x) for x in std],
+    }
     return {**_unnamed(network), **ours, 'network': known, 'pretrained_cfg': picture}
 
 
@@ -209,16 +218,17 @@ def digest_data(
         raise ValueError(f'{len(files)} files, but {len(labels)} lists of labels')
     whole = hashlib.sha256()
     for file, names in zip(map(Path, files), labels, strict=True):
-        content = hashlib.sha256(file.read_bytes()).hexdigest()
-        whole.update(json.dumps([file.name, content, sorted(names)]).encode())
+        whole.update(json.dumps([file.name, digest(file), sorted(names)]).encode())
     return whole.hexdigest()
 
 # %% ../nbs/library/bundle.ipynb #e310a45e
 def _check_packages(path: Path, onnx: bool) -> None:
     needed = ['safetensors', *(['onnx', 'onnxscript', 'onnxruntime'] if onnx else [])]
     if missing := [name for name in needed if find_spec(name) is None]:
-        cure = 'pip install multilabel_nb[export], or pass onnx=False'
-        raise ImportError(f'{path}: writing ONNX needs {missing[0]}: {cure}')
+        raise ImportError(
+            f'{path}: writing ONNX needs {missing[0]}: '
+            'pip install multilabel_nb[export], or pass onnx=False'
+        )
 
 
 _NO_FILES = {WEIGHTS: {'bytes': 0, 'sha256': hashlib.sha256().hexdigest()}}

@@ -40,8 +40,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict:
 
 def _parse_json(data: bytes, where: str) -> Any:
     try:
-        strict = {'object_pairs_hook': _unique, 'parse_constant': int}  # no NaN
-        return json.loads(data.decode('utf-8'), **strict)
+        # `int` refuses NaN
+        return json.loads(data.decode(), object_pairs_hook=_unique, parse_constant=int)
     except (ValueError, RecursionError) as e:
         raise BundleError(f'{where}: not JSON that can be read ({e})') from None
 
@@ -256,15 +256,21 @@ def _opened(
     "Open a bundle for reading, whichever form it has."
     if not path.exists():
         raise FileNotFoundError(f'{path}: no such bundle')
-    broken = zipfile.BadZipFile, NotImplementedError, EOFError, struct.error, ValueError
+
     try:
         with nullcontext() if path.is_dir() else zipfile.ZipFile(path) as archive:
             if archive:
                 _check_members(path, archive.infolist())
             yield partial(_read_member, path, archive)
-    except broken as e:
-        if isinstance(e, BundleError):
-            raise
+    except BundleError:
+        raise
+    except (
+        zipfile.BadZipFile,
+        NotImplementedError,
+        EOFError,
+        struct.error,
+        ValueError,
+    ) as e:
         raise BundleError(
             f'{path}: neither a folder nor a zip archive that can be read ({e})'
         ) from None

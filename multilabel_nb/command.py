@@ -70,9 +70,7 @@ def _expand(path: str) -> list[str]:
 
 def _lines() -> Iterator[str]:
     # paths from standard input, one a line
-    for line in sys.stdin:
-        if path := line.rstrip('\r\n'):
-            yield path
+    return filter(None, (line.rstrip('\r\n') for line in sys.stdin))
 
 # %% ../nbs/library/command.ipynb #3f72850b
 def _parse_thresh(texts: Sequence[str]) -> float | dict[str, float] | None:

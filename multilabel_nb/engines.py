@@ -98,8 +98,9 @@ def _torch_engine(
 def _check_engine(path: Any, name: str, device: str) -> None:
     needs = 'onnxruntime' if name == 'onnx' else 'torch'
     if find_spec(needs) is None:
-        cure = f'pip install multilabel_nb[{name}]'
-        raise ImportError(f'{path}: engine {name!r} needs {needs}: {cure}')
+        raise ImportError(
+            f'{path}: engine {name!r} needs {needs}: pip install multilabel_nb[{name}]'
+        )
     if name == 'onnx' and device != 'cpu':
         raise ValueError(f'onnxruntime runs on the CPU here, not on {device!r}')
     if device != 'cpu':

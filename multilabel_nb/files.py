@@ -65,8 +65,7 @@ def write_atomically(
     [b'whole']
     """
     path = Path(path)
-    prefix = f'.{path.name}.'
-    fd, name = tempfile.mkstemp(prefix=prefix, suffix='.partial', dir=path.parent)
+    fd, name = tempfile.mkstemp('.partial', f'.{path.name}.', path.parent)
     try:
         with os.fdopen(fd, 'wb') as f:
             f.write(data)
@@ -152,8 +151,7 @@ def build_folder(
                 shutil.rmtree(stale, ignore_errors=True)
         if whole(dest):  # another process was faster
             return dest
-        prefix = f'.{dest.name}.'
-        tmp = Path(tempfile.mkdtemp(prefix=prefix, suffix='.tmp', dir=dest.parent))
+        tmp = Path(tempfile.mkdtemp('.tmp', f'.{dest.name}.', dest.parent))
         try:
             made = fill(tmp)
             if dest.exists():  # damaged, or else `whole` would have said so

@@ -7,14 +7,13 @@ __all__ = ['MARKS', 'result_table', 'result_gallery']
 
 # %% ../nbs/library/gallery.ipynb #8449dc72
 import textwrap
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from .checks import above, check_pair, check_vocab
-from .images import open_rgb
+from .images import image_grid
 
 # %% ../nbs/library/gallery.ipynb #efd3542e
 def _losses(probs: np.ndarray, targs: np.ndarray) -> np.ndarray:
@@ -50,14 +49,14 @@ def result_table(
     checked = check_pair(probs, targs, vocab, ignore_nan)
     on, true, known = above(probs, thresh, vocab), checked.targs, checked.known
     losses = np.ma.masked_array(_losses(checked.probs, true), ~known)
-    table = pd.DataFrame({'loss': losses.mean(1).filled(np.nan)})
-    lists = {
-        'hits': on & true,
-        'missed': ~on & true,
-        'false_alarms': on & ~true & known,
-    }
-    named = {name: _names(bits, vocab) for name, bits in lists.items()}
-    return table.assign(**named)
+    return pd.DataFrame(
+        {
+            'loss': losses.mean(1).filled(np.nan),
+            'hits': _names(on & true, vocab),
+            'missed': _names(~on & true, vocab),
+            'false_alarms': _names(on & ~true & known, vocab),
+        }
+    )
 
 
 def _names(bits: np.ndarray, vocab: list[str]) -> list[list[str]]:
@@ -70,6 +69,7 @@ MARKS = {
     'missed': ('○', '#D55E00'),
     'false_alarms': ('✗', '#AA4499'),
 }  # how a gallery marks a label
+_LEGEND = '✓ hit, ○ missed, ✗ false alarm'
 
 
 def _write_marks(ax, row):
@@ -77,32 +77,9 @@ def _write_marks(ax, row):
     for name, (mark, colour) in MARKS.items():
         if labels := getattr(row, name):
             text = textwrap.fill(f'{mark} {", ".join(labels)}', 38)
-            style = {'color': colour, 'fontsize': 9, 'va': 'top'}
-            ax.text(0, y, text, transform=ax.transAxes, **style)
+            at = ax.transAxes
+            ax.text(0, y, text, color=colour, fontsize=9, va='top', transform=at)
             y -= 0.085 * (text.count('\n') + 1)
-
-# %% ../nbs/library/gallery.ipynb #7260d8b0
-def _frames(n: int, cols: int, title: str) -> list:
-    import matplotlib.pyplot as plt
-
-    rows = -(-n // cols)
-    height = 4.1 * rows + 0.5
-    fig, axes = plt.subplots(rows, cols, figsize=(3 * cols, height), squeeze=False)
-    edges = {
-        'left': 0.02,
-        'right': 0.98,
-        'top': 1 - 0.8 / height,
-        'bottom': 1.1 / height,
-    }
-    fig.subplots_adjust(**edges, hspace=1.4 / 2.7, wspace=0.08)
-    said = [
-        f'{m} {name.replace("_", " ").rstrip("s")}' for name, (m, _) in MARKS.items()
-    ]
-    title = f'{title}\n{", ".join(said)}'.strip()
-    fig.suptitle(title, fontsize=10, y=1 - 0.05 / height, va='top')
-    for ax in axes.flat:
-        ax.axis('off')
-    return list(axes.flat[:n])
 
 # %% ../nbs/library/gallery.ipynb #1d944cbb
 def result_gallery(
@@ -139,12 +116,16 @@ def result_gallery(
     if len(images) != len(table):
         raise ValueError(f'{len(images)} pictures for {len(table)} rows')
     if order:
-        rising = order == 'lowest'
-        table = table.sort_values('loss', ascending=rising, kind='stable')
-    axes = _frames(min(n, len(table)), cols, title)
-    for ax, row in zip(axes, table.itertuples(), strict=False):
-        image = images[row.Index]
-        ax.imshow(open_rgb(image) if isinstance(image, (str, Path)) else image)
-        ax.set_title(f'row {row.Index}, loss {row.loss:.2f}', fontsize=9)
+        table = table.sort_values('loss', ascending=order == 'lowest', kind='stable')
+    table = table[:n]
+
+    fig = image_grid(
+        [images[i] for i in table.index],
+        [f'row {i}, loss {loss:.2f}' for i, loss in table['loss'].items()],
+        f'{title}\n{_LEGEND}'.strip(),
+        cols,
+        size=3,
+    )
+    for ax, row in zip(fig.axes, table.itertuples(), strict=False):
         _write_marks(ax, row)
-    return axes
+    return fig.axes[: len(table)]

@@ -30,9 +30,12 @@ class ProbeHead(nn.Sequential):
         num_features: int,  # F
         num_classes: int,  # C
     ):
-        norm = nn.BatchNorm1d(num_features, affine=False)
-        linear = nn.Linear(num_features, num_classes)
-        super().__init__(nn.AdaptiveAvgPool2d(1), nn.Flatten(), norm, linear)
+        super().__init__(
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.BatchNorm1d(num_features, affine=False),
+            nn.Linear(num_features, num_classes),
+        )
         self.sizes = {'num_features': num_features, 'num_classes': num_classes}
 
 # %% ../nbs/library/heads.ipynb #245113e6
@@ -72,16 +75,25 @@ class MLPHead(nn.Sequential):
         hidden: int = 512,  # numbers between the two layers
         dropout: float = 0.5,  # share dropped before the last layer; half of it before
     ):
-        norms = nn.BatchNorm1d(2 * num_features), nn.BatchNorm1d(hidden)
-        for norm in norms:
+        super().__init__(
+            ConcatPool2d(),
+            nn.Flatten(),
+            nn.BatchNorm1d(2 * num_features),
+            nn.Dropout(dropout / 2),
+            nn.Linear(2 * num_features, hidden, bias=False),
+            nn.ReLU(inplace=True),
+            nn.BatchNorm1d(hidden),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, num_classes, bias=False),
+        )
+        for norm in (self[2], self[6]):
             nn.init.constant_(norm.bias, 1e-3)  # as fastai does
-        first = nn.Linear(2 * num_features, hidden, bias=False)
-        last = nn.Linear(hidden, num_classes, bias=False)
-        front = [norms[0], nn.Dropout(dropout / 2), first, nn.ReLU(inplace=True)]
-        back = [norms[1], nn.Dropout(dropout), last]
-        super().__init__(ConcatPool2d(), nn.Flatten(), *front, *back)
-        self.sizes = {'num_features': num_features, 'num_classes': num_classes}
-        self.sizes |= {'hidden': hidden, 'dropout': dropout}
+        self.sizes = {
+            'num_features': num_features,
+            'num_classes': num_classes,
+            'hidden': hidden,
+            'dropout': dropout,
+        }
 
 # %% ../nbs/library/heads.ipynb #0f5c5265
 class SigmoidRange(nn.Module):
@@ -127,16 +139,23 @@ class PlaceHead(nn.Sequential):
         hidden: int = 32,  # numbers for each cell
         dropout: float = 0.3,  # share of them dropped in training
     ):
-        mix = [
+        super().__init__(
             nn.BatchNorm2d(num_features),
             nn.Conv2d(num_features, hidden, 1),
             nn.ReLU(),
-        ]
-        linear = nn.Linear(hidden * height * width, 2)
-        drop = [nn.Flatten(), nn.Dropout(dropout)]
-        super().__init__(*mix, *drop, linear, SigmoidRange(*y_range))
-        self.sizes = {'num_features': num_features, 'height': height, 'width': width}
-        self.sizes |= {'y_range': list(y_range), 'hidden': hidden, 'dropout': dropout}
+            nn.Flatten(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden * height * width, 2),
+            SigmoidRange(*y_range),
+        )
+        self.sizes = {
+            'num_features': num_features,
+            'height': height,
+            'width': width,
+            'y_range': list(y_range),
+            'hidden': hidden,
+            'dropout': dropout,
+        }
 
 # %% ../nbs/library/heads.ipynb #dd55a944
 def flat_layers(
@@ -153,9 +172,11 @@ def flat_layers(
     parts = list(net.children())
     if len(parts) == 1 and not isinstance(net, nn.Sequential):  # a wrapper
         return flat_layers(parts[0])
-    inner = [isinstance(part, nn.Sequential) and len(part) > 0 for part in parts]
-    opened = zip(parts, inner, strict=True)
-    return sum((flat_layers(p) if opens else [p] for p, opens in opened), [])
+    opened = [
+        flat_layers(part) if isinstance(part, nn.Sequential) and len(part) else [part]
+        for part in parts
+    ]
+    return sum(opened, [])
 
 
 def _chain_levels(body: nn.Module) -> list[int]:
@@ -259,9 +280,13 @@ def _timm_config(model: nn.Module) -> dict | None:
         return None
     from timm.models import get_model_args
 
-    args = get_model_args(model)
-    known = {'architecture': arch, 'backbone': 'timm', 'head': {'kind': 'timm'}}
-    return known | {'num_classes': model.num_classes, 'model_args': args}
+    return {
+        'architecture': arch,
+        'backbone': 'timm',
+        'head': {'kind': 'timm'},
+        'num_classes': model.num_classes,
+        'model_args': get_model_args(model),
+    }
 
 
 def _own_config(model: nn.Module) -> dict | None:
@@ -273,10 +298,14 @@ def _own_config(model: nn.Module) -> dict | None:
     kind = next((name for name, kind in _KINDS.items() if type(head) is kind), None)
     if not isinstance(body, Backbone) or not body.arch or kind is None:
         return None
-    known = {'architecture': body.arch, 'backbone': body.library, 'level': body.level}
-    n_classes = head.sizes.get('num_classes', 2)
-    head = {'kind': kind, **head.sizes}
-    return known | {'levels': levels, 'head': head, 'num_classes': n_classes}
+    return {
+        'architecture': body.arch,
+        'backbone': body.library,
+        'level': body.level,
+        'levels': levels,
+        'head': {'kind': kind, **head.sizes},
+        'num_classes': head.sizes.get('num_classes', 2),
+    }
 
 # %% ../nbs/library/heads.ipynb #2dfa92ff
 def describe_network(

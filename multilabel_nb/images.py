@@ -150,8 +150,9 @@ def open_rgb(
     except UnidentifiedImageError:
         raise ValueError(f'{what}: {_unknown(image)}') from None
     except Exception as e:
-        why = f'not an image that can be read ({type(e).__name__}: {e})'
-        raise ValueError(f'{what}: {why}') from None
+        raise ValueError(
+            f'{what}: not an image that can be read ({type(e).__name__}: {e})'
+        ) from None
 
 # %% ../nbs/library/images.ipynb #626b3601
 def image_grid(
@@ -172,8 +173,13 @@ def image_grid(
     import matplotlib.pyplot as plt
 
     rows = -(-len(images) // cols)
-    shape, inches = (rows, cols), (cols * size, rows * size * 1.15)
-    fig, axs = plt.subplots(*shape, figsize=inches, squeeze=False, layout='constrained')
+    fig, axs = plt.subplots(
+        rows,
+        cols,
+        figsize=(cols * size, rows * size * 1.15),
+        squeeze=False,
+        layout='constrained',
+    )
     for ax in axs.flat:
         ax.axis('off')
     for ax, image, title in zip(axs.flat, images, titles, strict=False):

@@ -23,6 +23,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .files import digest
+
 # %% auto #0
 __all__ = ['list_problems', 'LabelTableError', 'check_labels', 'check_folder', 'label_lists', 'check_positions']
 
@@ -77,8 +79,10 @@ def _unzip(data: bytes) -> bytes:
         # a Mac adds a hidden twin of each file
         names = [n for n in z.namelist() if not re.search(r'/$|(^|/)(__MACOSX/|\.)', n)]
         if len(names) != 1:
-            excel = 'is it an Excel workbook? hand over pandas.read_excel(file)'
-            raise ValueError(f'it is a zip of {len(names)} files ({excel})')
+            raise ValueError(
+                f'it is a zip of {len(names)} files '
+                '(is it an Excel workbook? hand over pandas.read_excel(file))'
+            )
         return z.read(names[0])
 
 
@@ -99,8 +103,10 @@ def _content(file: Any) -> Any:  # a data frame, or the text of a CSV
         try:
             data = unpack(data) if data[: len(magic)] == magic else data
         except ImportError as e:
-            more = 'or hand over polars.read_parquet(file)'
-            raise ImportError(f'a parquet file needs pyarrow, {more}: {e}') from e
+            raise ImportError(
+                'a parquet file needs pyarrow, or hand over '
+                f'polars.read_parquet(file): {e}'
+            ) from e
         except Exception as e:  # each format has errors of its own
             raise ValueError(f'cannot be unpacked: {e}') from e
     if isinstance(data, bytes):
@@ -151,10 +157,8 @@ def _grid(file: Any, cols: list[str], sep: str | None):
     whole = {line: list(row) for line, row in rows.items() if len(row) == len(header)}
     at, problems = header.index(cols[0] if cols else named[0]), []
     for line in rows.keys() - whole.keys():
-        row, told = (
-            rows[line],
-            f'has {len(rows[line])} field(s), the header {len(header)}',
-        )
+        row = rows[line]
+        told = f'has {len(row)} field(s), the header {len(header)}'
         problems.append((line, row[at] if at < len(row) else '', told))
     grid = pd.DataFrame(whole.values(), list(whole), header, dtype=object)
     return name, grid[named], problems
@@ -318,7 +322,6 @@ def check_folder(
     >>> check_folder(df, src / 'train').what.tolist()
     []
     """
-    import hashlib
 
     found, rows, there, sizes = [], set(), defaultdict(dict), defaultdict(list)
     for file in filter(Path.is_file, sorted(Path(folder).rglob('*'))):
@@ -335,8 +338,7 @@ def check_folder(
     for same in sizes.values():
         first = {}
         for line, image, file in same if len(same) > 1 else []:
-            digest = hashlib.sha256(file.read_bytes()).digest()
-            if (other := first.setdefault(digest, image)) != image:
+            if (other := first.setdefault(digest(file), image)) != image:
                 found.append((line, image, f'the same file as {other!r}'))
     alone = [name for bare in there if bare not in rows for name in there[bare]]
     found += [(None, x, 'a file without a row') for x in alone if _ENDING.search(x)]

@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from .bundle_files import ONNX, WEIGHTS, BundleError, read_bundle
 from .checks import check_thresh
 from .engines import start_engine
-from .images import open_rgb
+from .images import _TAKEN, open_rgb
 from .inference import decide, preprocess
 
 # %% ../nbs/library/predictor.ipynb #41261df4
@@ -78,8 +77,7 @@ def _name(image: Any, i: int) -> str:
 
 
 def _is_one(images: Any) -> bool:
-    kinds = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image, np.ndarray)
-    return isinstance(images, kinds) or hasattr(images, 'read')
+    return isinstance(images, _TAKEN) or hasattr(images, 'read')
 
 
 def _columns(vocab: Sequence[str]) -> list[str]:
@@ -90,8 +88,10 @@ def _table(answers: list[Prediction], vocab: Sequence[str]) -> Any:
     import pandas as pd
 
     columns, unknown = _columns(vocab), [math.nan] * len(vocab)
-    said = {name: [getattr(p, name) for p in answers] for name in columns[:3]}
-    table = {name: pd.Series(x, dtype=object) for name, x in said.items()}
+    table = {
+        name: pd.Series([getattr(p, name) for p in answers], dtype=object)
+        for name in columns[:3]
+    }
     probs = [list(p.probs.values()) if p.probs else unknown for p in answers]
     probs = np.array(probs, np.float32).reshape(-1, len(vocab))
     return pd.DataFrame({**table, **dict(zip(columns[3:], probs.T, strict=True))})
@@ -121,16 +121,15 @@ class _Loaded:
             If the engine is not installed, or an argument does not fit.
         """
         path, wanted = Path(path), _choose_engine(engine, device, model)
-        choose = partial(_files_for, path, wanted, model)
-        config, files = read_bundle(path, choose)
+        config, files = read_bundle(path, partial(_files_for, path, wanted, model))
         self.config = config
         self.engine = 'onnx' if ONNX in files else 'torch'
         self.vocab, self.exclusive = config['label_names'], config['exclusive']
-        given, default = {} if thresh is None else thresh, config['thresholds']
-        thresh = check_thresh(given, self.vocab, default=default)
+        given = {} if thresh is None else thresh
+        thresh = check_thresh(given, self.vocab, default=config['thresholds'])
         self.thresholds = np.broadcast_to(thresh, len(self.vocab))
-        args = path, self.engine, config, files, device, model
-        self.probs = start_engine(*args)  # `(N, 3, size, size)` to `(N, C)`
+        # `(N, 3, size, size)` to `(N, C)`
+        self.probs = start_engine(path, self.engine, config, files, device, model)
 
 # %% ../nbs/library/predictor.ipynb #cdbffd6b
 _NOT_FINITE = 'the network gives numbers that are not finite'
@@ -145,8 +144,12 @@ def _prepare(config: dict, image: Any) -> np.ndarray:
 def _answer(loaded: _Loaded, names: Sequence[str], images: Any) -> list[Prediction]:
     probs = loaded.probs(np.stack(images))
     known = np.isfinite(probs).all(axis=1)
-    args = loaded.vocab, loaded.thresholds, loaded.exclusive
-    labels = decide(np.where(known[:, None], probs, 0), *args)
+    labels = decide(
+        np.where(known[:, None], probs, 0),
+        loaded.vocab,
+        loaded.thresholds,
+        loaded.exclusive,
+    )
     return [
         Prediction(name, on, dict(zip(loaded.vocab, row.tolist(), strict=True)))
         if finite
@@ -202,7 +205,8 @@ class Predictor(_Loaded):
     >>> net = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
     >>> vocab, half = ['red', 'green', 'blue'], (0.5,) * 3
     >>> bundle = save_bundle(tmp / 'colours', net, vocab, 8, half, half, onnx=False)
-    >>> Predictor(bundle, model=net).predict(Image.new('RGB', (9, 7), 'yellow')).labels
+    >>> yellow = np.full((7, 9, 3), (255, 255, 0), 'uint8')
+    >>> Predictor(bundle, model=net).predict(yellow).labels
     ['red', 'green']
     """
 

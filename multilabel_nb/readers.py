@@ -88,12 +88,11 @@ def _table(
 ):  # fmt: skip
     name, grid, problems = source
     if on_problem not in ('raise', 'return') or image_col in _FORM:
-        told = (
-            f'on_problem={on_problem!r} (raise or return), image column {image_col!r}'
+        raise ValueError(
+            f'{name}: on_problem={on_problem!r} (raise or return), '
+            f'image column {image_col!r}'
         )
-        raise ValueError(f'{name}: {told}')
-    how = cols, others, parse, once, allow_empty
-    found = _collect(grid, problems, image_col, *how)
+    found = _collect(grid, problems, image_col, cols, others, parse, once, allow_empty)
     problems = pd.DataFrame(sorted(problems, key=lambda p: p[0]), columns=_PROBLEM)
     if len(problems) and on_problem == 'raise':
         raise LabelTableError(name, problems)
@@ -185,8 +184,10 @@ def _judge(positive, negative, unknown, thresh) -> Callable:
         if None not in (number, thresh) and words.get(text, 0) is not None:
             return bool(number > thresh)
         if text not in words:
-            told = f'{label!r} has {text!r}, neither positive, negative nor unknown'
-            raise ValueError(f'{told} (for weights give thresh)')
+            raise ValueError(
+                f'{label!r} has {text!r}, neither positive, negative nor unknown '
+                '(for weights give thresh)'
+            )
         return words[text]
 
     return lambda label, cell: judged(label, _text(cell).strip().lower())
@@ -265,7 +266,8 @@ def read_label_rows(
     """
     others = [other_cols] if isinstance(other_cols, str) else list(other_cols)
     judge = _judge(positive, negative, unknown, thresh)
-    if unlisted not in ('negative', 'unknown'):
+    states = {'negative': False, 'unknown': None}
+    if unlisted not in states:
         raise ValueError(f"unlisted is 'negative' or 'unknown', not {unlisted!r}")
 
     def parse(cell, *value):
@@ -274,8 +276,7 @@ def read_label_rows(
 
     cols = [label_col] if value_col is None else [label_col, value_col]
     source = _grid(file, [image_col, *cols, *others], sep)
-    how = {'once': False, 'allow_empty': allow_empty}
-    how['unlisted'] = None if unlisted == 'unknown' else False
+    how = {'once': False, 'allow_empty': allow_empty, 'unlisted': states[unlisted]}
     return _table(source, image_col, cols, others, parse, on_problem, verbose, **how)
 
 # %% ../nbs/library/readers.ipynb #fda4b2cb

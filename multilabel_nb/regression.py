@@ -59,8 +59,10 @@ def read_calibration(
     except ValueError as e:
         raise ValueError(f'{file}: not a calibration ({e})') from None
     if matrix.shape != (3, 3):
-        shape = f'three rows of three numbers, not with {matrix.shape}'
-        raise ValueError(f'{file}: a calibration begins with {shape}')
+        raise ValueError(
+            f'{file}: a calibration begins with three rows of three numbers, '
+            f'not with {matrix.shape}'
+        )
     return matrix
 
 # %% ../nbs/10_regression.ipynb #9b4ea8a8
@@ -105,8 +107,10 @@ def head_centre(
     pose = img2pose(file)
     numbers = pose.read_text(encoding='utf-8').split()
     if len(numbers) != 12:
-        parts = 'nine numbers of a rotation and three of a place'
-        raise ValueError(f'{pose}: a pose is {parts}, not {len(numbers)}')
+        raise ValueError(
+            f'{pose}: a pose is nine numbers of a rotation and three of a place, '
+            f'not {len(numbers)}'
+        )
     try:
         point, cal = np.array(numbers[9:], float), pose.parent / 'rgb.cal'
         pixel = project(point, read_calibration(cal))
@@ -158,8 +162,10 @@ def point_errors(
     """
     points, targs = (t.as_subclass(torch.Tensor) for t in (points, targs))
     if points.shape != targs.shape or points.ndim != 2 or points.shape[1] != 2:
-        both = f'points {tuple(points.shape)} and targets {tuple(targs.shape)}'
-        raise ValueError(f'{both} must both be (N, 2)')
+        raise ValueError(
+            f'points {tuple(points.shape)} and targets {tuple(targs.shape)} '
+            'must both be (N, 2)'
+        )
     return ((points - targs) * (torch.tensor(size) / 2)).norm(dim=1)
 
 # %% ../nbs/10_regression.ipynb #20850b55

@@ -130,11 +130,8 @@ def _source(
     if folder := _pointed_to(name):
         return folder
     if not download:
-        dest, make = (
-            cache_folder() / f'standin-{STANDIN_VERSION}' / name,
-            _STANDINS[name],
-        )
-        return build_folder(dest, is_whole, lambda tmp: make(tmp / name))
+        dest = cache_folder() / f'standin-{STANDIN_VERSION}' / name
+        return build_folder(dest, is_whole, lambda tmp: _STANDINS[name](tmp / name))
     patterns, url = _SETS[name]
     if not url:
         raise FileNotFoundError(
@@ -277,5 +274,6 @@ def fetch(
         # fastcore 1 forgets to import the error that it raises
         if getattr(e, 'name', '') == 'ContentTooShortError':
             why = 'the download broke off before its end'
-        kept = 'Nothing of it was kept.'
-        raise RuntimeError(f'{url} could not be fetched: {why}. {kept}') from e
+        raise RuntimeError(
+            f'{url} could not be fetched: {why}. Nothing of it was kept.'
+        ) from e

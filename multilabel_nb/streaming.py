@@ -23,16 +23,19 @@ _ROWS = 2**16  # counted at once, which bounds the memory
 def _empty(n_labels: int, n_bins: int) -> np.ndarray:
     # counts `(C, n_bins + 1, 2)`: of each label and bin how many targets are 0 and 1
     if n_labels < 1 or n_bins < 1 or n_bins & (n_bins - 1) or n_bins > 2**20:
-        told = f'got {n_labels} labels and {n_bins} bins'
-        raise ValueError(f'n_bins must be a power of two up to 2**20, {told}')
+        raise ValueError(
+            'n_bins must be a power of two up to 2**20, '
+            f'got {n_labels} labels and {n_bins} bins'
+        )
     return np.zeros((n_labels, n_bins + 1, 2), np.int64)
 
 
 def _in_bins(pair: Checked, n_labels: int, n_bins: int) -> np.ndarray:
     # Slot 0 is for probability 0, slot k for what lies above edge k - 1, up to edge k
     if pair.probs.shape[1] != n_labels:
-        told = f'the batch has {pair.probs.shape[1]} labels'
-        raise ValueError(f'{told}, the histogram {n_labels}')
+        raise ValueError(
+            f'the batch has {pair.probs.shape[1]} labels, the histogram {n_labels}'
+        )
     found, first = _empty(n_labels, n_bins), np.arange(n_labels) * (n_bins + 1)
     for start in range(0, len(pair.probs), _ROWS):
         p, t, known = (x[start : start + _ROWS] for x in pair[:3])

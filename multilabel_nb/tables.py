@@ -240,21 +240,6 @@ def image_files(
         image_path({image_col: name}, folder, None, suffix) for name in df[image_col]
     ]
 
-# %% ../nbs/library/table_images.ipynb #838d5f49
-def _image_problem(
-    file: Path,  # image file
-) -> str:  # what is wrong with it; empty if nothing is
-    "Read a whole image file, to its last pixel, as the pipeline will."
-    from multilabel_nb.images import open_rgb
-
-    if not file.is_file():
-        return 'missing'
-    try:
-        open_rgb(file)
-    except ValueError as e:
-        return str(e).removeprefix(f'{file}: ')
-    return ''
-
 # %% ../nbs/library/table_images.ipynb #5bbd9227
 def check_images(
     df: pd.DataFrame,  # table of `read_labels`
@@ -280,10 +265,17 @@ def check_images(
     """
     from tqdm import tqdm
 
-    files = image_files(df, folder, image_col, suffix)
+    from multilabel_nb.images import open_rgb
+
+    files, found = image_files(df, folder, image_col, suffix), []
     bar = tqdm(files, desc='reading images', disable=not progress, leave=False)
-    read = ((row, file.name, _image_problem(file)) for row, file in enumerate(bar))
-    found = [problem for problem in read if problem[2]]
+    for row, file in enumerate(bar):
+        try:
+            open_rgb(file)
+        except FileNotFoundError:
+            found.append((row, file.name, 'missing'))
+        except ValueError as e:
+            found.append((row, file.name, str(e).removeprefix(f'{file}: ')))
     if raises and found:
         head = f'{len(found)} of {len(df)} images in {folder} cannot be used:'
         raise ValueError(list_problems(head, found, 'row'))

@@ -37,8 +37,8 @@ def param_groups(
         If the backbone has fewer than two layers with parameters.
     """
     backbone, head = model
-    layers = [list(layer.parameters()) for layer in flat_layers(backbone)]
-    layers = [params for params in layers if params]
+    params = [list(layer.parameters()) for layer in flat_layers(backbone)]
+    layers = list(filter(None, params))
     if len(layers) < 2:
         raise ValueError('the backbone cannot be split: fewer than two layers to train')
     sizes = torch.tensor([sum(p.numel() for p in params) for params in layers])
@@ -77,8 +77,14 @@ def multilabel_learner(
         head = MLPHead(backbone.num_features, len(dls.vocab))
         model = nn.Sequential(backbone, head)
     loss_func = loss_func or MultiLabelBCE(thresh=thresh)
-    made = {'loss_func': loss_func, 'splitter': splitter, 'metrics': list(metrics)}
-    learn = Learner(dls, model, **made, **settings)
+    learn = Learner(
+        dls,
+        model,
+        loss_func=loss_func,
+        splitter=splitter,
+        metrics=list(metrics),
+        **settings,
+    )
     learn.freeze()
     return learn
 
@@ -104,8 +110,10 @@ def extract_features(
             # convolutions are faster on a CPU in this layout of the memory
             maps = backbone(images.contiguous(memory_format=torch.channels_last))
             if maps.ndim != 4:
-                name, shape = type(backbone).__name__, tuple(maps.shape)
-                raise ValueError(f'{name} makes {shape}, not maps (N, F, h, w)')
+                raise ValueError(
+                    f'{type(backbone).__name__} makes {tuple(maps.shape)}, '
+                    'not maps (N, F, h, w)'
+                )
             feats.append((maps.mean((2, 3)) if pool else maps).cpu())
             targs.append(targets.as_subclass(torch.Tensor).cpu())
     return torch.cat(feats).clone(), torch.cat(targs).clone()
@@ -152,8 +160,10 @@ def _check_rows(
     feats: torch.Tensor, targs: torch.Tensor, ignore_nan: bool
 ) -> torch.Tensor:
     if len(feats) != len(targs) or len(feats) < 2:
-        both = f'{len(feats)} rows of features, {len(targs)} rows of targets'
-        raise ValueError(f'{both}; give the same number, at least two')
+        raise ValueError(
+            f'{len(feats)} rows of features, {len(targs)} rows of targets; '
+            'give the same number, at least two'
+        )
     if not feats.isfinite().all():
         raise ValueError('features must be finite')
     on, known = (torch.tensor(x) for x in check_targs(targs, ignore_nan=ignore_nan))
@@ -162,8 +172,9 @@ def _check_rows(
 # %% ../nbs/06_training.ipynb #d5c1c091
 def _minimise(linear, normed, targs, weight_decay: float, max_iter: int):
     known_labels = targs.isfinite().sum() / len(targs)  # of a row, in the mean
-    search = {'max_iter': max_iter, 'line_search_fn': 'strong_wolfe'}
-    optimizer = torch.optim.LBFGS(linear.parameters(), **search)
+    optimizer = torch.optim.LBFGS(
+        linear.parameters(), max_iter=max_iter, line_search_fn='strong_wolfe'
+    )
 
     def closure():
         optimizer.zero_grad()
@@ -204,8 +215,7 @@ def tune_weight_decay(
     if len(feats) < 2 * n_folds:
         raise ValueError(f'{len(feats)} rows are too few for {n_folds} folds')
     order = torch.randperm(len(feats), generator=torch.Generator().manual_seed(seed))
-    index = pd.Index(candidates, name='weight_decay')
-    losses = pd.Series(0.0, index=index, name='loss')
+    losses = pd.Series(0.0, pd.Index(candidates, name='weight_decay'), name='loss')
     fits = [(fold, decay) for fold in order.chunk(n_folds) for decay in candidates]
     bar = tqdm(fits, 'fits', disable=not progress, delay=2, leave=False)
     for held_out, weight_decay in bar:

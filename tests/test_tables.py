@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from multilabel_nb import tables
 from multilabel_nb.datablock import multilabel_datablock
 from multilabel_nb.datasets import multilabel_datasets
 from multilabel_nb.label_cells import label_lists
@@ -215,4 +214,5 @@ def test_jpeg_that_lacks_only_its_last_rows_is_found(tmp_path):
     Image.fromarray(noise).convert('CMYK').save(tmp_path / 'a.jpg')
     whole = (tmp_path / 'a.jpg').read_bytes()
     (tmp_path / 'a.jpg').write_bytes(whole[:-200])
-    assert 'truncated' in tables._image_problem(tmp_path / 'a.jpg')
+    found = check_images(pd.DataFrame({'fname': ['a.jpg']}), tmp_path, progress=False)
+    assert 'truncated' in found['problem'][0]
