@@ -38,6 +38,7 @@ APART = {
     'result_gallery': 'draws pictures that it is given',
     'threshold_explorer': 'a page, compared in the browser',
     'bootstrap_interval': 'hands its tables to tune_thresholds, which is tried',
+    'compare_decisions': 'takes decisions, tried in test_costs',
 }
 
 
