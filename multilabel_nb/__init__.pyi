@@ -25,6 +25,7 @@ from .checks import check_vocab as check_vocab
 from .checks import check_weights as check_weights
 from .choosing import TunedThresholds as TunedThresholds
 from .choosing import tune_thresholds as tune_thresholds
+from .costs import decision_cost as decision_cost
 from .datablock import multilabel_datablock as multilabel_datablock
 from .datasets import PILImageRGB as PILImageRGB
 from .datasets import multilabel_dataloaders as multilabel_dataloaders
@@ -32,6 +33,7 @@ from .datasets import multilabel_datasets as multilabel_datasets
 from .datasets import row_labels as row_labels
 from .decisions import Thresholds as Thresholds
 from .decisions import apply_label_rules as apply_label_rules
+from .decisions import broken_rules as broken_rules
 from .doubt import out_of_fold as out_of_fold
 from .doubt import self_confidence as self_confidence
 from .doubt import suspect_labels as suspect_labels
@@ -155,4 +157,5 @@ from .training import probe_splits as probe_splits
 from .training import train_probe as train_probe
 from .training import tune_weight_decay as tune_weight_decay
 from .uncertainty import bootstrap_interval as bootstrap_interval
+from .uncertainty import compare_decisions as compare_decisions
 from .uncertainty import sweep_intervals as sweep_intervals

@@ -23,7 +23,8 @@ from multilabel_nb.checks import (
     check_thresh,
     check_weights,
 )
-from .decisions import Thresholds, apply_label_rules
+from .costs import _check_costs, _cost
+from .decisions import Thresholds, apply_label_rules, broken_rules
 from .threshold_samples import _image_means
 from multilabel_nb.thresholds import (
     ConfusionCounts,
@@ -44,6 +45,7 @@ class _Goal:
     fn_cost: np.ndarray  # (C,)
     fp_cost: np.ndarray  # (C,)
     min_recall: float | None
+    below_one: bool = False  # rules turn labels on: no threshold of 1, which has none
 
     def __post_init__(self):
         names = 'accuracy|precision|recall|specificity|cost|count'
@@ -66,10 +68,10 @@ class _Goal:
 
     def value(self, counts: ConfusionCounts, j: Any = slice(None)) -> Any:
         # of label j, or of all labels
-        n = np.maximum(counts.n_pos + counts.n_neg, 1)
         if self.name == 'cost':
-            return (self.fn_cost[j] * counts.fn + self.fp_cost[j] * counts.fp) / n
+            return _cost(counts, self.fn_cost[j], self.fp_cost[j])
         if self.name == 'count':
+            n = np.maximum(counts.n_pos + counts.n_neg, 1)
             return np.abs(counts.n_on - counts.n_pos) / n
         return counts.score(self.name)
 
@@ -82,6 +84,7 @@ def _pick(
 ) -> float:
     enough = np.max(recall) if goal.min_recall is None else goal.min_recall
     enough = recall >= min(enough, np.max(recall)) - 1e-12
+    enough = enough & ~(goal.below_one & (thresh == 1))
     value = np.where(enough, goal.sign * value, -np.inf)
     best = value >= value.max() - 1e-12
     ends = np.diff(
@@ -224,7 +227,7 @@ class TunedThresholds:
         pd.DataFrame
     )  # rows `tuned on`, `cross-fitted`; as `scores_at`, and the goal
     labels: pd.DataFrame  # a row a label: `support`, `thresh`, the goal's two values
-    rules: dict  # `exclusive` and `at_most`, as `apply_label_rules` takes them
+    rules: dict  # by name, as `apply_label_rules` takes them
     settings: dict  # goal, average, folds, seed and the like, for the record
     task: _Task = field(repr=False)
     on: np.ndarray = field(repr=False)  # bool, `(N, C)`: the cross-fitted decisions
@@ -278,14 +281,13 @@ def _tuned(
     return TunedThresholds(thresh, scores, labels, rules, settings, task, cross_fitted)
 
 # %% ../nbs/library/choosing.ipynb #5b0c7e21
-def _warn_broken(pair: Checked, groups: list[list[int]], names: list[str]) -> None:
-    for group in groups:
-        broken = (pair.targs[:, group].sum(1) != 1) & pair.known[:, group].all(1)
-        if broken.any():
+def _warn_broken(pair: Checked, names: list[str], rules: dict) -> None:
+    targs = np.where(pair.known, pair.targs, np.nan)
+    for found in broken_rules(targs, **rules, vocab=names, ignore_nan=True):
+        if found['broken']:
             warnings.warn(
-                f'{broken.sum()} rows of targs (the first: row {broken.argmax()}) do '
-                f'not have exactly one of {[names[j] for j in group]}, as `exclusive` '
-                'says',
+                f'{found["broken"]} rows of targs (the first: row {found["first"]}) do '
+                f'not have {found["says"]}, as `{found["rule"]}` says',
                 stacklevel=3,
             )
 
@@ -308,6 +310,8 @@ def tune_thresholds(
     min_recall: float | None = None,  # only thresholds with this recall, or the highest
     exclusive: Sequence[Sequence] = (),  # as in `apply_label_rules`
     at_most: int | None = None,  # as in `apply_label_rules`
+    at_most_one: Sequence[Sequence] = (),  # as in `apply_label_rules`
+    at_least: int = 0,  # as in `apply_label_rules`
     ignore_nan: bool = False,  # leave unknown targets out; else nan is an error
 ) -> TunedThresholds:  # thresholds, and what they score
     """Tune thresholds on these rows, and say what such a choice scores on others.
@@ -335,20 +339,19 @@ def tune_thresholds(
     n, n_labels = pair.probs.shape
     names = pair.vocab or [f'column {j}' for j in range(n_labels)]
     groups = check_groups(exclusive, names)
-    _warn_broken(pair, groups, names)
+    rules = {'exclusive': exclusive, 'at_most': at_most}
+    rules |= {'at_most_one': at_most_one, 'at_least': at_least}
+    _warn_broken(pair, names, rules)
     if not 2 <= folds <= n:
         raise ValueError(f'folds must lie between 2 and the {n} rows, got {folds}')
     check_weights('shrink', shrink)
     kind = dict(per_label=per_label, min_positives=min_positives, shrink=shrink)
-    costs = {'fn_cost': fn_cost, 'fp_cost': fp_cost}
-    for name, value in costs.items():
-        costs[name] = np.broadcast_to(check_weights(name, value, names), n_labels)
+    costs = _check_costs(fn_cost, fp_cost, names)
     free = ~np.isin(np.arange(n_labels), [j for group in groups for j in group])
-    goal_ = _Goal(goal, average, **costs, min_recall=min_recall)
+    goal_ = _Goal(goal, average, **costs, min_recall=min_recall, below_one=at_least > 0)
     task = _Task(goal_, **kind, free=free)
-    pair = pair._replace(probs=apply_label_rules(pair.probs, None, groups, at_most))
+    pair = pair._replace(probs=apply_label_rules(pair.probs, names, **rules))
     settings = {'goal': goal, 'average': average, **kind, 'folds': folds, 'seed': seed}
     settings |= {k: c.tolist() for k, c in costs.items()} if goal == 'cost' else {}
     settings |= {'min_recall': min_recall, 'rows': n}
-    rules = {'exclusive': [[names[j] for j in g] for g in groups], 'at_most': at_most}
     return _tuned(task, pair, names, rules, settings)

@@ -21,6 +21,7 @@ from multilabel_nb.checks import (
     check_targs,
     check_thresh,
 )
+from .decisions import _under_rules
 from .threshold_samples import _image_means
 
 # %% ../nbs/07_thresholds.ipynb #1569acaf
@@ -96,6 +97,16 @@ def _count_decisions(
     return ConfusionCounts(None, tp, n_on, n_pos, n - n_pos)
 
 
+def _counts_at(
+    pair: Checked, thresh: Any, rules: dict | None, average: str = 'none'
+) -> ConfusionCounts:
+    # likewise, of decisions by thresholds and rules
+    labels = pair.vocab or pair.probs.shape[1]
+    on = pair.probs > check_thresh(thresh, labels, pair.precision)
+    on = _under_rules(on, pair.probs, labels, rules)
+    return _count_decisions(on, pair.targs, pair.known, average)
+
+
 _AVERAGES = 'micro', 'macro', 'samples', 'none'
 
 
@@ -133,6 +144,7 @@ def scores_at(
     average: str = 'micro',  # 'micro', 'macro', 'samples'; 'none': of each label
     beta: float = 1,  # above 1 recall weighs more than precision in the F-score
     *,
+    rules: dict | None = None,  # by name, as `apply_label_rules` takes them
     vocab: Sequence[str] | None = None,  # C names; frames are put in their order
     ignore_nan: bool = False,  # leave unknown targets out; else nan is an error
 ) -> dict:  # `accuracy`, `precision`, `recall`, `f1`, `specificity`, and counts
@@ -146,7 +158,7 @@ def scores_at(
     ------
     ValueError
         If `probs` and `targs` do not fit each other, `probs` are no probabilities,
-        `targs` not 0 or 1, `thresh` does not fit, or `average` is unknown.
+        `targs` not 0 or 1, `thresh` or `rules` do not fit, or `average` is unknown.
 
     Example
     -------
@@ -154,9 +166,7 @@ def scores_at(
     0.5
     """
     pair = check_pair(probs, targs, vocab, ignore_nan)
-    labels = pair.vocab or pair.probs.shape[1]
-    on = pair.probs > check_thresh(thresh, labels, pair.precision)
-    return _average(_count_decisions(on, *pair[1:3], average), average, beta)
+    return _average(_counts_at(pair, thresh, rules, average), average, beta)
 
 # %% ../nbs/07_thresholds.ipynb #1d6cef9d
 def _known_column(pair: Checked, j: int) -> tuple[np.ndarray, np.ndarray]:

@@ -39,6 +39,7 @@ APART = {
     'threshold_explorer': 'a page, compared in the browser',
     'apply_verdicts': 'needs names of labels; tests/test_review.py gives it every form',
     'bootstrap_interval': 'hands its tables to tune_thresholds, which is tried',
+    'compare_decisions': 'takes decisions, tried in test_costs',
 }
 
 
