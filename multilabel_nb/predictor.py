@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from .bundle_files import ONNX, WEIGHTS, BundleError, read_bundle
 from .checks import check_thresh
@@ -202,6 +201,7 @@ class Predictor(_Loaded):
 
     Example
     -------
+    >>> from PIL import Image
     >>> from multilabel_nb import save_bundle
     >>> net = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
     >>> vocab, half = ['red', 'green', 'blue'], (0.5,) * 3
