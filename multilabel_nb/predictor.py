@@ -201,6 +201,7 @@ class Predictor(_Loaded):
 
     Example
     -------
+    >>> from PIL import Image
     >>> from multilabel_nb import save_bundle
     >>> net = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
     >>> vocab, half = ['red', 'green', 'blue'], (0.5,) * 3
