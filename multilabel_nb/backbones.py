@@ -13,6 +13,8 @@ from torch import nn
 
 # %% ../nbs/library/backbones.ipynb #447c7467
 def _as_maps(final: torch.Tensor, maps: list, n_features: int) -> torch.Tensor:
+    if not isinstance(final, torch.Tensor):
+        raise ValueError('its features are several tensors, not one')
     if final.ndim == 3:  # tokens: the last of timm's maps says the same as a grid
         return maps[-1]
     return final if final.shape[1] == n_features else final.permute(0, 3, 1, 2)
@@ -140,9 +142,13 @@ def _from_torchvision(arch: str, pretrained: bool) -> nn.Module:
 
     if arch not in torchvision.models.list_models(torchvision.models):
         raise ValueError(f'neither timm nor torchvision knows an architecture {arch!r}')
-    net = torchvision.models.get_model(arch, weights='DEFAULT' if pretrained else None)
+    wanted = torch.get_default_device()
+    # RegNets read their sizes from tensors, which torch's device `meta` does not hold
+    with torch.device('cpu' if arch.startswith('regnet') else wanted):
+        weights = 'DEFAULT' if pretrained else None
+        net = torchvision.models.get_model(arch, weights=weights)
     try:
-        return _chain(net)
+        return _chain(net.to(wanted))
     except (AssertionError, NotImplementedError, RuntimeError, ValueError) as e:
         raise ValueError(f"{arch} cannot be cut ({e}): take one of timm's") from None
 
