@@ -20,7 +20,7 @@ from .thresholds import _average, _count_decisions, _sweep
 
 # %% ../nbs/library/uncertainty.ipynb #17dbfd4d
 def _draws(
-    n_rows: int, n_boot: int, level: float, seed: int, progress: bool
+    n_rows: int, n_boot: int, level: float, seed: int, progress: bool = True
 ) -> Iterator:
     from tqdm import tqdm
 
