@@ -222,9 +222,11 @@ def _told(how: dict, tuned: Any) -> str:
 class TunedThresholds:
     "Thresholds, what they scored where they were tuned, and what they score elsewhere."
 
-    thresh: float | np.ndarray  # one number, or one per label `(C,)`: tuned on all rows
-    # rows `tuned on`, `cross-fitted`; as `scores_at`, and the goal
-    scores: pd.DataFrame
+    # one number, or one per label `(C,)`, tuned on all rows; of calibrated probabilities
+    thresh: float | np.ndarray
+    scores: (
+        pd.DataFrame
+    )  # rows `tuned on`, `cross-fitted`: as `scores_at`, and the goal
     labels: pd.DataFrame  # a row a label: `support`, `thresh`, the goal's two values
     rules: dict  # by name, as `apply_label_rules` takes them
     settings: dict  # goal, average, folds, seed and the like, for the record

@@ -119,9 +119,9 @@ def _limits(
             yield rule, f'{words} one of {[names[j] for j in group]}', group, low, 1
     n = len(names)
     if at_least:
-        yield 'at_least', f'{at_least} labels or more', range(n), at_least, n
+        yield 'at_least', f'at least {at_least} of the labels', range(n), at_least, n
     if at_most is not None:
-        yield 'at_most', f'{at_most} labels or fewer', range(n), 0, at_most
+        yield 'at_most', f'at most {at_most} of the labels', range(n), 0, at_most
 
 # %% ../nbs/library/decisions.ipynb #27521a90
 def broken_rules(
