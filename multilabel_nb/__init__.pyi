@@ -7,7 +7,6 @@ from .bundle import save_bundle as save_bundle
 from .bundle_files import BundleError as BundleError
 from .bundle_files import load_config as load_config
 from .bundle_files import read_bundle as read_bundle
-from .calibration import Calibration as Calibration
 from .calibration import calibration_curve as calibration_curve
 from .calibration import cost_threshold as cost_threshold
 from .calibration import expected_calibration_error as expected_calibration_error
@@ -31,6 +30,7 @@ from .datasets import PILImageRGB as PILImageRGB
 from .datasets import multilabel_dataloaders as multilabel_dataloaders
 from .datasets import multilabel_datasets as multilabel_datasets
 from .datasets import row_labels as row_labels
+from .decisions import Calibration as Calibration
 from .decisions import Thresholds as Thresholds
 from .decisions import apply_label_rules as apply_label_rules
 from .decisions import broken_rules as broken_rules

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .calibration import _fit_calibration, cost_threshold
 from multilabel_nb.checks import (
     Checked,
     check_groups,
@@ -24,7 +25,13 @@ from multilabel_nb.checks import (
     check_weights,
 )
 from .costs import _check_costs, _cost
-from .decisions import Thresholds, apply_label_rules, broken_rules
+from multilabel_nb.decisions import (
+    Thresholds,
+    _logit,
+    _sigmoid,
+    apply_label_rules,
+    broken_rules,
+)
 from .threshold_samples import _image_means
 from multilabel_nb.thresholds import (
     ConfusionCounts,
@@ -133,15 +140,6 @@ def _shared(goal: _Goal, pair: Checked, free: np.ndarray) -> float:
         value = value if goal.name == 'cost' else own
     return _pick(goal, at, value, recall, pair.precision)
 
-# %% ../nbs/library/choosing.ipynb #c195ce3b
-def _logit(probs: Any) -> np.ndarray:
-    probs = np.clip(np.asarray(probs, float), 1e-7, 1 - 1e-7)
-    return np.log(probs / (1 - probs))
-
-
-def _sigmoid(logits: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-np.clip(logits, -700, 700)))
-
 # %% ../nbs/library/choosing.ipynb #4c4df0d5
 @dataclass(frozen=True)
 class _Task:
@@ -150,7 +148,10 @@ class _Task:
     per_label: bool
     min_positives: int
     shrink: float
-    free: np.ndarray  # (C,): labels that a threshold decides about, in no group
+    free: np.ndarray  # (C,): labels that a threshold decides about
+    calibrate: str | None = None  # 'platt' or 'temperature': nothing else is sought
+    names: Sequence[str] = ()  # where probabilities are calibrated, and the rules
+    rules: dict = field(default_factory=dict)  # are applied only then
 
     def own(self, pair: Checked, j: int) -> float:
         counts = _sort_counts(*_known_column(pair, j))
@@ -160,6 +161,10 @@ class _Task:
     def fit(self, pair: Checked) -> dict:
         # for each label its support, its threshold and how that came about
         support = np.count_nonzero(pair.targs, 0)
+        if self.calibrate:
+            found = _fit_calibration(pair, self.calibrate, self.min_positives)
+            thresh = cost_threshold(self.goal.fn_cost, self.goal.fp_cost)
+            return {'support': support, 'thresh': thresh, **vars(found)}
         shared = _shared(self.goal, pair, self.free)
         thresh = np.where(self.free, shared, 0.5)
         if not self.per_label:
@@ -176,6 +181,15 @@ class _Task:
         thresh = np.where(sought, drawn, thresh)
         return {'support': support, 'thresh': thresh, 'own': own, 'fallback': fallback}
 
+# %% ../nbs/library/choosing.ipynb #c57435fb
+def _decide(task: _Task, fitted: dict, pair: Checked) -> np.ndarray:
+    # as the stored form does
+    if task.calibrate:
+        found = {name: fitted[name] for name in ('scale', 'shift')}
+        rules = task.rules | {'calibration': found}
+        return Thresholds(task.names, fitted['thresh'], **rules).above(pair.probs)
+    return pair.probs > check_thresh(fitted['thresh'], precision=pair.precision)
+
 # %% ../nbs/library/choosing.ipynb #78e86921
 def _rows(pair: Checked, rows: np.ndarray) -> Checked:
     return pair._replace(
@@ -188,9 +202,8 @@ def _cross_fit(task: _Task, pair: Checked, folds: int, seed: int) -> np.ndarray:
     fold = np.random.default_rng(seed).permutation(rows % folds)
     on = np.empty(pair.probs.shape, bool)
     for k in range(folds):
-        thresh = task.fit(_rows(pair, fold != k))['thresh']
-        thresh = check_thresh(thresh, precision=pair.precision)
-        on[fold == k] = pair.probs[fold == k] > thresh
+        fitted = task.fit(_rows(pair, fold != k))
+        on[fold == k] = _decide(task, fitted, _rows(pair, fold == k))
     return on
 
 # %% ../nbs/library/choosing.ipynb #f9f45987
@@ -222,10 +235,11 @@ def _told(how: dict, tuned: Any) -> str:
 class TunedThresholds:
     "Thresholds, what they scored where they were tuned, and what they score elsewhere."
 
-    thresh: float | np.ndarray  # one number, or one per label `(C,)`: tuned on all rows
+    # one number, or one per label `(C,)`, tuned on all rows; of calibrated probabilities
+    thresh: float | np.ndarray
     scores: (
         pd.DataFrame
-    )  # rows `tuned on`, `cross-fitted`; as `scores_at`, and the goal
+    )  # rows `tuned on`, `cross-fitted`: as `scores_at`, and the goal
     labels: pd.DataFrame  # a row a label: `support`, `thresh`, the goal's two values
     rules: dict  # by name, as `apply_label_rules` takes them
     settings: dict  # goal, average, folds, seed and the like, for the record
@@ -250,7 +264,8 @@ class TunedThresholds:
     def stored(self) -> Thresholds:  # with vocabulary, rules and cross-fitted scores
         "The form that can be saved."
         scores = self.scores.loc['cross-fitted'].astype(float).to_dict()
-        record = {'settings': self.settings, 'scores': scores}
+        found = self.labels.filter(['scale', 'shift']).to_dict('list') or None
+        record = {'settings': self.settings, 'scores': scores, 'calibration': found}
         names, thresh = self.labels.index.tolist(), self.labels.thresh
         return Thresholds(names, thresh, **self.rules, **record)
 
@@ -270,13 +285,12 @@ def _tuned(
 ) -> TunedThresholds:
     folds, seed = settings['folds'], settings['seed']
     fitted, cross_fitted = task.fit(pair), _cross_fit(task, pair, folds, seed)
-    on = pair.probs > check_thresh(fitted['thresh'], precision=pair.precision)
-    kinds = {'tuned on': on, 'cross-fitted': cross_fitted}
+    kinds = {'tuned on': _decide(task, fitted, pair), 'cross-fitted': cross_fitted}
     reports = {kind: _report(task.goal, on, pair) for kind, on in kinds.items()}
     scores = pd.DataFrame({kind: scores for kind, (scores, _) in reports.items()}).T
     by_label = {kind: values for kind, (_, values) in reports.items()}
     labels = pd.DataFrame(fitted | by_label, index=pd.Index(names, name='label'))
-    shared = not task.per_label and task.free.all()
+    shared = not task.per_label and task.free.all() and not task.calibrate
     thresh = float(fitted['thresh'][0]) if shared else fitted['thresh']
     return TunedThresholds(thresh, scores, labels, rules, settings, task, cross_fitted)
 
@@ -307,6 +321,7 @@ def tune_thresholds(
     shrink: float = 50,  # positives with which a label goes halfway to the shared one
     fn_cost: Any = 1,  # of a false negative: a number, or one per label; goal 'cost'
     fp_cost: Any = 1,  # of a false positive, likewise
+    calibrate: str | None = None,  # 'platt', 'temperature': before `cost_threshold`
     min_recall: float | None = None,  # only thresholds with this recall, or the highest
     exclusive: Sequence[Sequence] = (),  # as in `apply_label_rules`
     at_most: int | None = None,  # as in `apply_label_rules`
@@ -320,13 +335,14 @@ def tune_thresholds(
     a picture, in the mean), 'count' (as many labels as there are). Each fold is decided
     by thresholds that the others chose; those decisions together give the cross-fitted
     score (Stone 1974, https://doi.org/10.1111/j.2517-6161.1974.tb00994.x). A shared
-    threshold is sought among at most 65,536 distinct probabilities.
+    threshold is sought among at most 65,536 distinct probabilities. With `calibrate`
+    (goal 'cost') probabilities are calibrated, and the costs imply the thresholds.
 
     Raises
     ------
     ValueError
         As `scores_at` and `apply_label_rules`, for an unknown goal or average, a
-        negative cost, or fewer rows than folds.
+        negative cost, fewer rows than folds, or `calibrate` with another goal.
 
     Example
     -------
@@ -345,13 +361,17 @@ def tune_thresholds(
     if not 2 <= folds <= n:
         raise ValueError(f'folds must lie between 2 and the {n} rows, got {folds}')
     check_weights('shrink', shrink)
+    if calibrate and (goal != 'cost' or min_recall is not None):
+        raise ValueError("calibrate goes with the goal 'cost', without min_recall")
     kind = dict(per_label=per_label, min_positives=min_positives, shrink=shrink)
     costs = _check_costs(fn_cost, fp_cost, names)
     free = ~np.isin(np.arange(n_labels), [j for group in groups for j in group])
     goal_ = _Goal(goal, average, **costs, min_recall=min_recall, below_one=at_least > 0)
-    task = _Task(goal_, **kind, free=free)
-    pair = pair._replace(probs=apply_label_rules(pair.probs, names, **rules))
+    how = {'calibrate': calibrate, 'names': names, 'rules': rules}
+    task = _Task(goal_, **kind, free=free, **how)
+    ruled = apply_label_rules(pair.probs, names, **rules)
+    pair = pair if calibrate else pair._replace(probs=ruled)
     settings = {'goal': goal, 'average': average, **kind, 'folds': folds, 'seed': seed}
     settings |= {k: c.tolist() for k, c in costs.items()} if goal == 'cost' else {}
-    settings |= {'min_recall': min_recall, 'rows': n}
+    settings |= {'min_recall': min_recall, 'calibrate': calibrate, 'rows': n}
     return _tuned(task, pair, names, rules, settings)

@@ -1,18 +1,24 @@
 """Costs, comparisons and rules between labels against brute force."""
 
 import itertools
+import json
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from PIL import Image
 
+from multilabel_nb.bundle import save_bundle
+from multilabel_nb.calibration import cost_threshold, fit_calibration
 from multilabel_nb.checks import above
 from multilabel_nb.choosing import tune_thresholds
 from multilabel_nb.costs import decision_cost
-from multilabel_nb.decisions import Thresholds, apply_label_rules, broken_rules
+from multilabel_nb.decisions import Calibration, Thresholds, apply_label_rules, broken_rules
+from multilabel_nb.predictor import Predictor
 from multilabel_nb.thresholds import scores_at
 from multilabel_nb.uncertainty import compare_decisions
 
@@ -181,3 +187,51 @@ def test_the_interval_of_a_difference_holds_the_truth_as_often_as_it_says():
         inside += (found.low <= truth) & (truth <= found.high)
     print(inside / 500)
     assert (inside / 500).between(0.93, 0.97).all()
+
+
+# ---- calibrated
+
+
+def test_calibration_is_stored_with_its_thresholds_and_carried_by_a_bundle(tmp_path):
+    """What is stored decides about raw probabilities as the bundle does that carries both."""
+    rng = np.random.default_rng(0)
+    targs = rng.random((200, 3)) < 0.4
+    logits = (4 * targs - 1 + 3 * rng.standard_normal(targs.shape)).astype(np.float32)
+    probs = 1 / (1 + np.exp(-logits))
+    rules = {'at_most_one': [['a', 'c']], 'vocab': VOCAB[:3]}
+    with pytest.warns(UserWarning, match='at most one of'):
+        tuned = tune_thresholds(probs, targs, 'cost', fn_cost=[5, 2, 1], calibrate='platt', **rules)
+    stored = tuned.stored()
+    stored.save(tmp_path / 'thresholds.json')
+    again = Thresholds.load(tmp_path / 'thresholds.json')
+    assert again == stored and (again.above(probs) == tuned.above(probs)).all()
+    found = fit_calibration(probs, targs)
+    by_hand = Thresholds(VOCAB[:3], cost_threshold([5, 2, 1]), at_most_one=[['a', 'c']])
+    assert (by_hand.above(found(probs)) == again.above(probs)).all()
+    frame = pd.DataFrame(probs, columns=VOCAB[:3])
+    assert (again.above(frame[['c', 'a', 'b']]) == again.above(probs)).all()
+    net = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+    free = Thresholds(again.vocab, again.thresh, calibration=again.calibration)
+    half, calibration = (0.5,) * 3, Calibration(**again.calibration)
+    bundle = save_bundle(tmp_path / 'b', net, VOCAB[:3], 8, half, half, free.thresh, calibration=calibration, onnx=False)
+    for colour in ('red', 'yellow', 'white', 'black', 'grey'):
+        said = Predictor(bundle, model=net).predict(Image.new('RGB', (8, 8), colour)).labels
+        pixel = np.array(Image.new('RGB', (1, 1), colour)).reshape(1, 3) / 255
+        assert [said] == free.decide(1 / (1 + np.exp(-(2 * pixel - 1))))
+
+
+@pytest.mark.parametrize(
+    'wrong',
+    [
+        {'scale': [1, 1]},
+        {'scale': [1, 0], 'shift': [0, 0]},
+        {'scale': [1], 'shift': [0]},
+        {'scale': [1, 1], 'shift': [0, float('nan')]},
+        'platt',
+        3,
+    ],
+)
+def test_a_stored_calibration_that_does_not_fit_is_refused(wrong):
+    text = json.dumps({'version': 1, 'vocab': ['a', 'b'], 'thresh': 0.5, 'calibration': wrong})
+    with pytest.raises(ValueError, match='thresholds.json'):
+        Thresholds.from_json(text, 'thresholds.json')
