@@ -235,7 +235,7 @@ def _told(how: dict, tuned: Any) -> str:
 class TunedThresholds:
     "Thresholds, what they scored where they were tuned, and what they score elsewhere."
 
-    # one number, or one per label `(C,)`, tuned on all rows; of calibrated probabilities
+    # a number, or one per label `(C,)`, tuned on all rows; of calibrated probabilities
     thresh: float | np.ndarray
     scores: (
         pd.DataFrame
