@@ -235,11 +235,8 @@ def _told(how: dict, tuned: Any) -> str:
 class TunedThresholds:
     "Thresholds, what they scored where they were tuned, and what they score elsewhere."
 
-    # a number, or one per label `(C,)`, tuned on all rows; of calibrated probabilities
-    thresh: float | np.ndarray
-    scores: (
-        pd.DataFrame
-    )  # rows `tuned on`, `cross-fitted`: as `scores_at`, and the goal
+    thresh: float | np.ndarray  # one number, or one per label `(C,)`: tuned on all rows
+    scores: pd.DataFrame  # `tuned on`, `cross-fitted`: as `scores_at`, and the goal
     labels: pd.DataFrame  # a row a label: `support`, `thresh`, the goal's two values
     rules: dict  # by name, as `apply_label_rules` takes them
     settings: dict  # goal, average, folds, seed and the like, for the record
@@ -336,7 +333,8 @@ def tune_thresholds(
     by thresholds that the others chose; those decisions together give the cross-fitted
     score (Stone 1974, https://doi.org/10.1111/j.2517-6161.1974.tb00994.x). A shared
     threshold is sought among at most 65,536 distinct probabilities. With `calibrate`
-    (goal 'cost') probabilities are calibrated, and the costs imply the thresholds.
+    (goal 'cost') probabilities are calibrated, and the costs imply the thresholds;
+    `stored()` and `above` calibrate too, `thresh` alone does not.
 
     Raises
     ------
