@@ -175,7 +175,8 @@ class _Task:
         own[sought] = [self.own(pair, j) for j in np.flatnonzero(sought)]
         weight = support / np.maximum(support + self.shrink, 1)
         drawn = _sigmoid(weight * _logit(own) + (1 - weight) * _logit(shared))
-        drawn = drawn if self.shrink else own
+        # rounded: the last digits would decide between equals
+        drawn = drawn.round(9) if self.shrink else own
         if self.goal.min_recall is not None:
             drawn = np.minimum(drawn, own)  # a lower threshold keeps what it found
         thresh = np.where(sought, drawn, thresh)

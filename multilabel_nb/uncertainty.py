@@ -124,8 +124,10 @@ def _scores(
     on: np.ndarray, pair: Checked, average: str, beta: float, costs: dict
 ) -> dict:
     counts = _count_decisions(on, pair.targs, pair.known)
-    cost = {'cost': float(_cost(counts, **costs).sum())}
-    return _average(counts, average, beta) | cost
+    cost = float(_cost(counts, **costs).sum())
+    if average == 'samples':
+        counts = _count_decisions(on, *pair[1:3], average)
+    return _average(counts, average, beta) | {'cost': cost}
 
 
 def _redrawn(on: np.ndarray, pair: Checked, how: tuple, draw: tuple) -> pd.DataFrame:
@@ -138,7 +140,7 @@ def compare_decisions(
     a: Any,  # decisions, 0 or 1, `(N, C)`
     b: Any,  # other decisions about the same rows, likewise
     targs: Any,  # targets, `(N, C)`, 0 or 1
-    average: str = 'micro',  # 'micro' or 'macro', as in `scores_at`
+    average: str = 'micro',  # 'micro', 'macro' or 'samples', as in `scores_at`
     beta: float = 1,  # of the F-score
     fn_cost: Any = 1,  # of a false negative: a number, one per label `(C,)`, or by name
     fp_cost: Any = 1,  # of a false positive, likewise
@@ -169,7 +171,7 @@ def compare_decisions(
     [0.5, 2.5, -2.0]
     """
     if average == 'none':
-        raise ValueError("a comparison needs average 'micro' or 'macro'")
+        raise ValueError("a comparison needs average 'micro', 'macro' or 'samples'")
     pair = check_pair(a, targs, vocab, ignore_nan)
     check_pair(b, targs, pair.vocab, ignore_nan)
     on = {k: check_targs(x, pair.vocab, name=k)[0] for k, x in {'a': a, 'b': b}.items()}

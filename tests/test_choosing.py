@@ -302,3 +302,10 @@ def test_targets_that_break_a_rule_are_said():
     targs[3, 1], targs[4, 1] = 0, 1
     with pytest.warns(UserWarning, match=r"2 rows of targs \(the first: row 3\) do not have exactly one of \['clear', 'haze'\]"):
         tune_thresholds(probs, targs, **rules)
+
+
+def test_the_precision_of_the_probabilities_decides_no_tie():
+    probs = np.array([[31, 56, 4], [127, 79, 65], [39, 21, 97], [22, 128, 8], [73, 17, 103], [81, 69, 8]]) / 128
+    targs = [[0, 0, 0], [0, 0, 0], [1, 1, 1], [1, 1, 1], [1, 0, 0], [0, 1, 0]]
+    double, single = (tune_thresholds(probs.astype(kind), targs) for kind in (float, np.float32))
+    assert (double.on == single.on).all()

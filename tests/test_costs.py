@@ -149,6 +149,16 @@ def test_cost_is_that_of_tuning():
 # ---- comparisons
 
 
+@pytest.mark.parametrize('average', ['micro', 'macro', 'samples'])
+def test_a_comparison_has_the_scores_of_each(average):
+    rng = np.random.default_rng(0)
+    targs, a, b = rng.random((3, 40, 4)) < 0.5
+    found = compare_decisions(a, b, targs, average, 2, n_boot=2)
+    for name, on in {'a': a, 'b': b}.items():
+        wanted = scores_at(on.astype(float), targs, 0.5, average, 2)
+        assert found[name].drop('cost').to_dict() == pytest.approx(wanted)
+
+
 def test_columns_by_name_and_rows_are_aligned_or_refused():
     rng = np.random.default_rng(0)
     a, b, targs = (pd.DataFrame(rng.integers(0, 2, (20, 3)), columns=VOCAB[:3]) for _ in range(3))
