@@ -307,5 +307,5 @@ def test_targets_that_break_a_rule_are_said():
 def test_the_precision_of_the_probabilities_decides_no_tie():
     probs = np.array([[31, 56, 4], [127, 79, 65], [39, 21, 97], [22, 128, 8], [73, 17, 103], [81, 69, 8]]) / 128
     targs = [[0, 0, 0], [0, 0, 0], [1, 1, 1], [1, 1, 1], [1, 0, 0], [0, 1, 0]]
-    double, single = (tune_thresholds(probs.astype(kind), targs) for kind in (float, np.float32))
+    double, single = (tune_thresholds(probs.astype(kind), targs, min_positives=1) for kind in (float, np.float32))
     assert (double.on == single.on).all()
