@@ -35,7 +35,7 @@ test: $(STAMP)  ## Lint, re-run every notebook cell and compare its output, run 
 	$(EMBEDDED) $(PY) -m pytest --nbval nbs tests -n $(or $(JOBS),2) --dist loadfile $(PYTEST_ARGS)
 
 test-slow: $(STAMP)  ## Run the slow tests: wheel, browser and Lab, killed processes, failing lessons
-	$(EMBEDDED) $(PY) -m pytest --slow -m slow tests $(PYTEST_ARGS)
+	$(EMBEDDED) $(PY) -m pytest --slow -m slow tests --durations=20 $(PYTEST_ARGS)
 
 real: $(STAMP)  ## Run copies of the lessons on the real data under MULTILABEL_NB_DATA; write nothing back
 	@$(PY) tools/lessons.py real --jobs $(or $(JOBS),2) $(ONLY)
