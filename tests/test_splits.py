@@ -236,3 +236,11 @@ def test_copies_of_a_picture_stay_together(tiles):
         for train, _ in (random_split(4, 0.5, seed, copies), stratified_split(df, 0.5, seed, copies)):
             assert (0 in train) == (3 in train)
     assert join_groups(copies, ['p', 'q', 'q', 'r']) == [0, 1, 1, 0]
+    named = df.assign(image_name=[f'{name}.png' for name in 'abcd'])
+    for seed in range(8):
+        train, _ = stratified_split(named, 0.5, seed, folder=tiles)
+        assert (0 in train) == (3 in train)
+        train, _ = stratified_split(named, 0.5, seed, ['p', 'q', 'q', 'r'], tiles)
+        assert (0 in train) == (3 in train) != (1 in train) == (2 in train)
+    with pytest.raises(ValueError, match='3 groups for 4 rows'):
+        stratified_split(named, 0.5, 0, ['p', 'q', 'q'], tiles)
