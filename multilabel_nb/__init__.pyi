@@ -38,6 +38,9 @@ from .doubt import out_of_fold as out_of_fold
 from .doubt import self_confidence as self_confidence
 from .doubt import suspect_labels as suspect_labels
 from .expected_fbeta import decide_fbeta as decide_fbeta
+from .explain import activation_maps as activation_maps
+from .explain import heat_inside as heat_inside
+from .explain import points_at as points_at
 from .explorer.page import ThresholdExplorer as ThresholdExplorer
 from .explorer.page import html_page as html_page
 from .explorer.page import image_data_url as image_data_url

@@ -86,6 +86,11 @@ SECTIONS = {
     'expected_fbeta': {
         'decide_fbeta': 'Parameters\n----------\nprobs : Any\n    calibrated probabilities in [0, 1], `(N, C)`: array, tensor or frame\nbeta : float, default 2.0\n    0 or more: recall weighs beta squared times precision\nvocab : Sequence[str] | None, default None\n    C names; a frame is put in their order\nzero_division : float, default 0\n    F-beta of nothing on where nothing should be, 0 or 1\n\nReturns\n-------\nnp.ndarray\n    bool, `(N, C)`: which labels are on',
     },
+    'explain': {
+        'activation_maps': 'Parameters\n----------\nmodel : nn.Sequential\n    backbone (or all its levels) and `ProbeHead`\nimages : torch.Tensor\n    `(N, 3, H, W)`, normalised\n\nReturns\n-------\ntorch.Tensor\n    `(N, C, H, W)`, in units of the logit',
+        'points_at': 'Parameters\n----------\nheat : np.ndarray\n    map of one label, `(H, W)`\nmask : np.ndarray\n    bool, `(H, W)`: where the thing is, at least one pixel\ntolerance : float, default 15\n    pixels that the highest point may be away from it',
+        'heat_inside': 'Parameters\n----------\nheat : np.ndarray\n    map of one label, `(H, W)`; what is below 0 does not count\nmask : np.ndarray\n    bool, `(H, W)`: where the thing is\n\nReturns\n-------\nfloat\n    0 to 1; nan if no place of the map is above 0',
+    },
     'explorer.page': {
         'image_data_url': 'Parameters\n----------\nimage : Any\n    whatever `open_rgb` opens: a file, bytes, a PIL image, an array\nsize : int, default 96\n    pixels of the longer side, at most\n\nReturns\n-------\nstr\n    a JPEG as a `data:` address, for a page that needs no other file',
         'html_page': 'Parameters\n----------\ntitle : str\n    what a browser shows above it, as plain text\nbody : str\n    HTML\n\nReturns\n-------\nstr\n    a whole page',
@@ -116,6 +121,7 @@ SECTIONS = {
         'describe_network': 'Parameters\n----------\nmodel : nn.Module\n    any network\n\nReturns\n-------\ndict[str, Any] | None\n    what JSON can hold; None: not one that a name rebuilds',
         'ConcatPool2d.forward': 'Parameters\n----------\nmaps : torch.Tensor\n    `(N, F, h, w)`\n\nReturns\n-------\ntorch.Tensor\n    `(N, 2 * F, 1, 1)`',
         'SigmoidRange.forward': 'Parameters\n----------\nx : torch.Tensor\n    any numbers\n\nReturns\n-------\ntorch.Tensor\n    of the same shape, inside the range',
+        'MultiLevelFeatures.maps': 'Parameters\n----------\nimages : torch.Tensor\n    `(N, 3, H, W)`, normalised\n\nReturns\n-------\nlist[torch.Tensor]\n    `(N, F_i, h_i, w_i)` of each level',
         'MultiLevelFeatures.forward': 'Parameters\n----------\nimages : torch.Tensor\n    `(N, 3, H, W)`, normalised\n\nReturns\n-------\ntorch.Tensor\n    `(N, F, 1, 1)`',
     },
     'images': {

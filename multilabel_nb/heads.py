@@ -222,16 +222,22 @@ class MultiLevelFeatures(nn.Module):
         timms = hasattr(getattr(body, 'net', None), 'forward_intermediates')
         self.kept = None if timms else _chain_levels(body)
 
+    def maps(
+        self,
+        images: torch.Tensor,  # `(N, 3, H, W)`, normalised
+    ) -> list[torch.Tensor]:  # `(N, F_i, h_i, w_i)` of each level
+        "The maps of a batch."
+        if self.kept is None:
+            return self.body.levels(images)
+        made = list(_one_by_one(self.body, images))
+        return [made[i] for i in self.kept]
+
     def forward(
         self,
         images: torch.Tensor,  # `(N, 3, H, W)`, normalised
     ) -> torch.Tensor:  # `(N, F, 1, 1)`
         "The levels of a batch."
-        if self.kept is None:
-            maps = self.body.levels(images)
-        else:
-            made = list(_one_by_one(self.body, images))
-            maps = [made[i] for i in self.kept]
+        maps = self.maps(images)
         pooled = [pool for m in maps for pool in (m.mean((2, 3)), m.amax((2, 3)))]
         return torch.cat(pooled, 1)[:, :, None, None]
 

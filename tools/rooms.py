@@ -33,6 +33,7 @@ ROOMS = {
     'uncertainty': 'numpy pandas',
     'reports': 'numpy pandas',
     'explorer.*': 'numpy pandas',
+    'explain': 'torch numpy',
     'doubt': 'numpy pandas tqdm',
     'review.*': 'numpy pandas',
     'inference': 'numpy PIL',
