@@ -88,7 +88,7 @@ SECTIONS = {
     },
     'explain': {
         'activation_maps': 'Parameters\n----------\nmodel : nn.Sequential\n    backbone (or all its levels) and `ProbeHead`\nimages : torch.Tensor\n    `(N, 3, H, W)`, normalised\n\nReturns\n-------\ntorch.Tensor\n    `(N, C, H, W)`, in units of the logit',
-        'points_at': 'Parameters\n----------\nheat : np.ndarray\n    map of one label, `(H, W)`\nmask : np.ndarray\n    bool, `(H, W)`: where the thing is, at least one pixel\ntolerance : float, default 15\n    pixels that the highest point may be away from it',
+        'points_at': 'Parameters\n----------\nheat : np.ndarray\n    map of one label, `(H, W)`\nmask : np.ndarray\n    bool, `(H, W)`: where the thing is, at least one pixel\ntolerance : float, default 15\n    pixels that the highest point may be away from it\n\nReturns\n-------\nbool\n    whether its highest point is on the thing',
         'heat_inside': 'Parameters\n----------\nheat : np.ndarray\n    map of one label, `(H, W)`; what is below 0 does not count\nmask : np.ndarray\n    bool, `(H, W)`: where the thing is\n\nReturns\n-------\nfloat\n    0 to 1; nan if no place of the map is above 0',
     },
     'explorer.page': {

@@ -68,7 +68,7 @@ def points_at(
     heat: np.ndarray,  # map of one label, `(H, W)`
     mask: np.ndarray,  # bool, `(H, W)`: where the thing is, at least one pixel
     tolerance: float = 15,  # pixels that the highest point may be away from it
-) -> bool:
+) -> bool:  # whether its highest point is on the thing
     """The pointing game: whether the highest point of a map is on the thing.
 
     Zhang et al. (2018), https://doi.org/10.1007/s11263-017-1059-x.
