@@ -41,9 +41,11 @@ from .expected_fbeta import decide_fbeta as decide_fbeta
 from .explain import activation_maps as activation_maps
 from .explain import heat_inside as heat_inside
 from .explain import points_at as points_at
+from .explorer.page import HtmlPage as HtmlPage
 from .explorer.page import ThresholdExplorer as ThresholdExplorer
 from .explorer.page import html_page as html_page
 from .explorer.page import image_data_url as image_data_url
+from .explorer.page import page_parts as page_parts
 from .explorer.page import threshold_explorer as threshold_explorer
 from .files import build_folder as build_folder
 from .files import cache_folder as cache_folder

@@ -93,10 +93,12 @@ SECTIONS = {
     },
     'explorer.page': {
         'image_data_url': 'Parameters\n----------\nimage : Any\n    whatever `open_rgb` opens: a file, bytes, a PIL image, an array\nsize : int, default 96\n    pixels of the longer side, at most\n\nReturns\n-------\nstr\n    a JPEG as a `data:` address, for a page that needs no other file',
+        'page_parts': 'Parameters\n----------\npackage : str\n    that holds `page.css` and `page.js`\ndata : Any\n    what the script looks up, as JSON has it\n\nReturns\n-------\ntuple[str, str]\n    a style element; the data and the script, an element each',
         'html_page': 'Parameters\n----------\ntitle : str\n    what a browser shows above it, as plain text\nbody : str\n    HTML\n\nReturns\n-------\nstr\n    a whole page',
+        'HtmlPage': 'Parameters\n----------\ntitle : str\n    says which data this is',
         'ThresholdExplorer': 'Parameters\n----------\ntitle : str\n    says which data this is\nstart : int\n    where the slider stands at first, 0 to 100\ndata : dict\n    what is shown: `marks`, `thresholds`, `columns`, `scores`, `pictures`\nimages : list[str]\n    a `data:` address for each picture, or none at all',
         'threshold_explorer': "Parameters\n----------\nprobs : Any\n    probabilities in [0, 1], `(N, C)`; all rows are in the scores\ntargs : Any\n    targets, `(N, C)`, 0 or 1\nvocab : Sequence[str]\n    C names\nrows : Sequence[int], default range(6)\n    positions of the pictures to show\nnames : Sequence[str] | None, default None\n    what stands over each; its position if None\nimages : Sequence | None, default None\n    each as a file, PIL image or array; none if None\ntitle : str, default ''\n    says which data this is\nthresh : float, default 0.5\n    in [0, 1], where the slider starts, to two decimals\nignore_nan : bool, default False\n    leave unknown targets out; else nan is an error\n\nReturns\n-------\nThresholdExplorer\n    shown by a notebook; `.save(path)` writes a page",
-        'ThresholdExplorer.save': 'Parameters\n----------\npath : str | Path\n    file to write, `.html`\n\nReturns\n-------\nPath\n    the same',
+        'HtmlPage.save': 'Parameters\n----------\npath : str | Path\n    file to write, `.html`\n\nReturns\n-------\nPath\n    the same',
     },
     'files': {
         'cache_folder': 'Returns\n-------\nPath\n    where stand-ins and downloads are kept; it need not exist',
@@ -206,7 +208,6 @@ SECTIONS = {
         'review_page': "Parameters\n----------\nsuspects : pd.DataFrame\n    from `suspect_labels`, or the rows of it to look at\nimages : Sequence\n    one for each row of the targets: file, PIL image or array\ntitle : str, default 'Suspected labels'\n    says which data this is\nsize : int, default 320\n    pixels of the longer side that a picture keeps at most\n\nReturns\n-------\nLabelReview\n    shown by a notebook; `.save(path)` writes a page",
         'read_verdicts': 'Parameters\n----------\npath : str | Path\n    `verdicts.csv`, as the page saves it\n\nReturns\n-------\npd.DataFrame\n    `row` (position), `image`, `label`, `given`, `verdict`',
         'apply_verdicts': 'Parameters\n----------\ntargs : Any\n    targets as the table gives them, `(N, C)`, 0 or 1 (or nan: unknown)\nverdicts : pd.DataFrame\n    from `read_verdicts`: the last one on a label counts\nvocab : Sequence[str]\n    C names\nimages : Sequence | None, default None\n    N names: the verdicts must be on the same\n\nReturns\n-------\nnp.ndarray\n    `(N, C)`, float: 0, 1, or nan where unsure or unknown',
-        'LabelReview.save': 'Parameters\n----------\npath : str | Path\n    file to write, `.html`\n\nReturns\n-------\nPath\n    the same',
     },
     'row_targets': {
         'check_table': 'Parameters\n----------\ndf\n    table of `read_labels`\nvocab : list[str]\n    the labels it may hold\nfolder : str | Path\n    where the image files lie\nimage_col : str | None, default None\n    column that names the image; the first if None\nsuffix : str | None, default None\n    what a file name has after that, as in `image_path`\nignore_nan : bool, default False\n    let unknown labels pass',

@@ -6,11 +6,9 @@
 __all__ = ['LabelReview', 'review_page', 'read_verdicts', 'apply_verdicts']
 
 # %% ../../nbs/library/review.ipynb #83b0a5b0
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +16,14 @@ import numpy as np
 import pandas as pd
 
 from ..checks import check_targs, check_vocab
-from ..explorer.page import html_page, image_data_url
-from ..files import write_atomically
+from ..explorer.page import HtmlPage, image_data_url, page_parts
 
 # %% ../../nbs/library/review.ipynb #63344dd0
 _VERDICTS = {'present': 1.0, 'absent': 0.0, 'unsure': np.nan}
 
 
 def _html(title: str, suspects: list[dict]) -> str:
-    folder = files('multilabel_nb.review')
-    style = (folder / 'page.css').read_text('utf-8')
-    script = (folder / 'page.js').read_text('utf-8')
-    # `<` is written as an escape, so that no label can end the script element
-    embedded = json.dumps(suspects, ensure_ascii=False).replace('<', '\\u003c')
+    style, script = page_parts('multilabel_nb.review', suspects)
     buttons = ''.join(
         f'<button type="button" data-verdict="{verdict}" aria-pressed="false">'
         f'<kbd>{verdict[0]}</kbd>{verdict[1:]}</button>'
@@ -38,18 +31,17 @@ def _html(title: str, suspects: list[dict]) -> str:
     )
     return (
         f'<div class="label-review" tabindex="0" data-lm-suppress-shortcuts="true">'
-        f'<style>{style}</style><p><b>{escape(title)}</b> <span class="place"></span>'
+        f'{style}<p><b>{escape(title)}</b> <span class="place"></span>'
         '</p><img alt=""><p class="question" aria-live="polite">The page needs scripts.'
         f'</p><p>{buttons}</p><p><button type="button" class="previous">← back</button>'
         '<button type="button" class="next">next →</button>'
         '<button type="button" class="save"><kbd>s</kbd>ave verdicts.csv</button></p>'
-        f'<script type="application/json">{embedded}</script>'
-        f'<script>{script}</script></div>'
+        f'{script}</div>'
     )
 
 # %% ../../nbs/library/review.ipynb #c4e8756f
 @dataclass(frozen=True, eq=False, repr=False)
-class LabelReview:
+class LabelReview(HtmlPage):
     "What `review_page` makes. A notebook shows it; `save` writes it as a page."
 
     title: str  # says which data this is
@@ -60,14 +52,6 @@ class LabelReview:
 
     def _repr_html_(self) -> str:
         return _html(self.title, self.suspects)
-
-    def save(
-        self,
-        path: str | Path,  # file to write, `.html`
-    ) -> Path:  # the same
-        "Write a page that needs no network and no server, whole or not at all."
-        write_atomically(path, html_page(self.title, self._repr_html_()).encode())
-        return Path(path)
 
 # %% ../../nbs/library/review.ipynb #9451b51a
 def review_page(
