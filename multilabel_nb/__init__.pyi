@@ -39,8 +39,11 @@ from .doubt import self_confidence as self_confidence
 from .doubt import suspect_labels as suspect_labels
 from .expected_fbeta import decide_fbeta as decide_fbeta
 from .explain import activation_maps as activation_maps
+from .explain import grad_cam as grad_cam
 from .explain import heat_inside as heat_inside
+from .explain import label_maps as label_maps
 from .explain import points_at as points_at
+from .explain import show_maps as show_maps
 from .explorer.page import HtmlPage as HtmlPage
 from .explorer.page import ThresholdExplorer as ThresholdExplorer
 from .explorer.page import html_page as html_page

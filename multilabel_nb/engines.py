@@ -92,6 +92,7 @@ def _torch_engine(
             x = x.contiguous(memory_format=torch.channels_last)
             return network(x).float().cpu().numpy()
 
+    logits.network = network
     return logits
 
 # %% ../nbs/library/engines.ipynb #eefe699e
@@ -134,6 +135,7 @@ def _probabilities(path: Any, name: str, logits: Callable, config: dict) -> Call
         with np.errstate(invalid='ignore'):  # nan stays nan
             return np.exp(-np.logaddexp(np.float32(0), -answer))  # without overflow
 
+    probs.network = getattr(logits, 'network', None)  # a torch module, or none
     return probs
 
 # %% ../nbs/library/engines.ipynb #f927f9ef

@@ -120,7 +120,7 @@ def result_gallery(
     table = table[:n]
 
     fig = image_grid(
-        [images[i] for i in table.index],
+        [list(images)[i] for i in table.index],
         [f'row {i}, loss {loss:.2f}' for i, loss in table['loss'].items()],
         f'{title}\n{_LEGEND}'.strip(),
         cols,

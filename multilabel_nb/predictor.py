@@ -122,7 +122,7 @@ class _Loaded:
         """
         path, wanted = Path(path), _choose_engine(engine, device, model)
         config, files = read_bundle(path, partial(_files_for, path, wanted, model))
-        self.config = config
+        self.config, self.device = config, device
         self.engine = 'onnx' if ONNX in files else 'torch'
         self.vocab, self.exclusive = config['label_names'], config['exclusive']
         given = {} if thresh is None else thresh
@@ -195,8 +195,37 @@ def _bar(answers: Iterable, total: int | None) -> Iterable:
 
     return tqdm(answers, 'predicting', total, unit=' images', leave=False)
 
+# %% ../nbs/library/predictor.ipynb #82c562d4
+class _Looking(_Loaded):
+    # what needs the network itself
+
+    def maps(
+        self,
+        image: Any,  # as `images.open_rgb` takes it: path, bytes, open file, array, …
+    ) -> dict[str, np.ndarray]:  # `(size, size)` by label; above 0 speaks for it
+        """Which places of a picture speak for each label, as `explain.label_maps`.
+
+        Raises
+        ------
+        FileNotFoundError
+            As `images.open_rgb`.
+        ImportError
+            If the network needs Grad-CAM and captum is not installed.
+        ValueError
+            If the engine is not torch, or the network is no backbone with a head.
+        """
+        if self.probs.network is None:
+            raise ValueError("maps need the engine torch: Predictor(path, 'torch')")
+        import torch
+
+        from multilabel_nb.explain import label_maps
+
+        network, pixels = self.probs.network, _prepare(self.config, image)
+        heats = label_maps(network, torch.from_numpy(pixels[None]).to(self.device))[0]
+        return dict(zip(self.vocab, heats.cpu().numpy(), strict=True))
+
 # %% ../nbs/library/predictor.ipynb #11889ea8
-class Predictor(_Loaded):
+class Predictor(_Looking):
     """A bundle, ready to predict, on onnxruntime (without torch and pandas) or torch.
 
     Example

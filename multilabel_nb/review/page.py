@@ -75,6 +75,7 @@ def review_page(
     >>> review_page(pd.DataFrame(one), np.zeros((1, 8, 8, 3), 'uint8'))
     LabelReview('Suspected labels', 1 suspects)
     """
+    images = list(images)  # by position, whatever the index of a Series
     if suspects.empty:
         raise ValueError('there is no suspect to look at')
     if suspects['row'].max() >= len(images):
@@ -134,7 +135,7 @@ def apply_verdicts(
     >>> apply_verdicts([[1], [1]], verdicts, ['road']).tolist()
     [[1.0], [0.0]]
     """
-    vocab = check_vocab(vocab)
+    vocab, images = check_vocab(vocab), None if images is None else list(images)
     on, known = check_targs(targs, vocab, ignore_nan=True)
     mended = np.where(known, on, np.nan)
     for at, (row, label, verdict) in enumerate(
