@@ -62,7 +62,7 @@ def _promised(good: np.ndarray, metric: str) -> int | None:
     reached = [end for start, end in zip(starts, ends, strict=True) if end <= start]
     return min(reached, default=None)
 
-
+# %% ../nbs/library/guarantees.ipynb #bb7d9a72
 def _promise(counts: ConfusionCounts, metric: str, floor: float, delta: float) -> dict:
     # a row of the table
     trials, at = (counts.n_on, delta / _STARTS), counts.thresh
@@ -74,7 +74,22 @@ def _promise(counts: ConfusionCounts, metric: str, floor: float, delta: float) -
     row = {name: np.nan if at is None else float(x[at]) for name, x in row.items()}
     return {'support': counts.n_pos, **row}
 
-# %% ../nbs/library/guarantees.ipynb #24ce9a82
+# %% ../nbs/library/guarantees.ipynb #672c89c9
+def _floor_of(floor: Any, names: list[str]) -> np.ndarray:
+    floor = np.broadcast_to(check_weights('floor', floor, names), len(names))
+    if not ((floor > 0) & (floor < 1)).all():
+        raise ValueError(f'floor must lie between 0 and 1, got {floor.tolist()}')
+    return floor
+
+
+def _grid_of(grid: Any, precision: str) -> np.ndarray:
+    grid = np.arange(1, 100) / 100 if grid is None else grid
+    grid = check_thresh(grid, precision=precision)
+    if np.size(grid) < _STARTS or (np.diff(grid) < 0).any():
+        raise ValueError(f'grid must be {_STARTS} thresholds or more, ascending')
+    return grid
+
+# %% ../nbs/library/guarantees.ipynb #cd93c1f8
 def guarantee_thresholds(
     probs: Any,  # probabilities in [0, 1], `(N, C)`, of rows that trained no model
     targs: Any,  # targets, `(N, C)`, 0 or 1
@@ -92,9 +107,10 @@ def guarantee_thresholds(
     """Thresholds whose recall or precision on new rows is at least the floor.
 
     With probability 1 - `delta` over these rows, for new ones from the same source.
-    For recall the threshold is the highest that can be promised, for precision the
-    lowest. `together` tests each label at `delta` / C (Bonferroni). Learn then Test
-    (Angelopoulos et al. 2021, https://arxiv.org/abs/2110.01052, algorithm 1).
+    For recall the threshold is the highest of 0 and the probabilities that can be
+    promised, for precision the lowest of the grid. `together` tests each label at
+    `delta` / C (Bonferroni). Learn then Test (Angelopoulos et al. 2021,
+    https://arxiv.org/abs/2110.01052, algorithm 1).
 
     Raises
     ------
@@ -115,13 +131,7 @@ def guarantee_thresholds(
     pair = check_pair(probs, targs, vocab, ignore_nan)
     n_labels = pair.probs.shape[1]
     names = pair.vocab or [f'column {j}' for j in range(n_labels)]
-    floor = np.broadcast_to(check_weights('floor', floor, names), n_labels)
-    if not ((floor > 0) & (floor < 1)).all():
-        raise ValueError(f'floor must lie between 0 and 1, got {floor.tolist()}')
-    grid = np.arange(1, 100) / 100 if grid is None else grid
-    grid = check_thresh(grid, precision=pair.precision)
-    if np.size(grid) < _STARTS or (np.diff(grid) < 0).any():
-        raise ValueError(f'grid must be {_STARTS} thresholds or more, ascending')
+    floor, grid = _floor_of(floor, names), _grid_of(grid, pair.precision)
     rows = []
     for j in range(n_labels):
         counts = _sort_counts(*_known_column(pair, j))

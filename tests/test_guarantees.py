@@ -1,4 +1,4 @@
-"""Promises about new rows: the bound is SciPy's, the threshold the best there is, and a thousand samples break a promise as rarely as was said."""
+"""Promises about new rows: the bound is SciPy's, no higher threshold would do, and a thousand samples break few of them."""
 
 import numpy as np
 import pytest
