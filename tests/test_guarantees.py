@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from mapie.risk_control import BinaryClassificationController, FWERFixedSequenceTesting
 from scipy.stats import beta, binom, binomtest, norm
 
-from multilabel_nb.guarantees import clopper_pearson_bound, guarantee_thresholds
+from multilabel_nb.guarantees import clopper_pearson_bound, guarantee_cost, guarantee_thresholds
 
 FREQ, STEP = np.array([0.4, 0.15, 0.05]), np.array([3.0, 2.0, 3.0])
 
@@ -87,6 +87,17 @@ def test_promises_together_are_all_kept(metric, floor):
 def test_a_precision_is_promised_to_each_label():
     wrong, promised = broken(1000, 'precision', 0.8, 0.1, False)
     assert (wrong.mean(0) <= 0.1).all() and promised.mean(0)[0] > 0.9
+
+
+@pytest.mark.parametrize('n, ceiling', [(200, 1.0), (800, 0.7)])
+def test_a_cost_is_promised_at_all_thresholds_together(n, ceiling):
+    grid = np.arange(1, 40) / 40
+    recall, precision = truth(grid[:, None]).values()
+    found = recall * FREQ
+    costs = (5 * (FREQ - found) + found / precision - found).sum(1)
+    promised = np.array([guarantee_cost(*draw(n, seed), ceiling, fn_cost=5, grid=grid).promised for seed in range(1000)])
+    assert (promised & (costs > ceiling)).any(1).mean() <= 0.1
+    assert promised.any(1).mean() > 0.5 and costs.min() < ceiling < costs.max()
 
 
 def test_plain_tuning_breaks_its_promise():
