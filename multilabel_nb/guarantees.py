@@ -196,8 +196,7 @@ def guarantee_cost(
     Raises
     ------
     ValueError
-        As `decision_cost`; if `delta`, `grid` or `ceiling` does not fit, or if no row
-        has all its targets known.
+        As `decision_cost`; if `delta`, `grid` or `ceiling` does not fit; if all rows go.
 
     Example
     -------
