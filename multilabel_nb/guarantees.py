@@ -196,7 +196,7 @@ def guarantee_cost(
     Raises
     ------
     ValueError
-        As `decision_cost`; if `delta`, `grid` or `ceiling` does not fit, or all rows go.
+        As `decision_cost`; if `delta`, `grid`, `ceiling` do not fit, or no row stays.
 
     Example
     -------
