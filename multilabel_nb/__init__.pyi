@@ -59,6 +59,9 @@ from .files import write_atomically as write_atomically
 from .gallery import MARKS as MARKS
 from .gallery import result_gallery as result_gallery
 from .gallery import result_table as result_table
+from .guarantees import clopper_pearson_bound as clopper_pearson_bound
+from .guarantees import guarantee_cost as guarantee_cost
+from .guarantees import guarantee_thresholds as guarantee_thresholds
 from .heads import ConcatPool2d as ConcatPool2d
 from .heads import MLPHead as MLPHead
 from .heads import MultiLevelFeatures as MultiLevelFeatures

@@ -27,6 +27,9 @@ OTHERS = {
     'thresholds': [0.25, 0.5, 0.75],
     'rows': [0, 1],
     'n_resamples': 20,
+    'floor': 0.3,  # low enough that something can be promised on a dozen rows
+    'ceiling': 2.5,  # likewise
+    'grid': [i / 16 for i in range(1, 16)],
     'shrink': 0,  # thresholds stay where each precision holds them exactly
 }
 # Functions that are tried elsewhere; a reason each.

@@ -31,6 +31,7 @@ ROOMS = {
     'calibration': 'numpy pandas',
     'choosing': 'numpy pandas',
     'uncertainty': 'numpy pandas',
+    'guarantees': 'numpy pandas',
     'reports': 'numpy pandas',
     'explorer.*': 'numpy pandas',
     'explain': 'torch numpy',
