@@ -122,7 +122,7 @@ def _shared(goal: _Goal, pair: Checked, free: np.ndarray) -> float:
     for j, is_free in enumerate(free):
         every = _sort_counts(*_known_column(pair, j))
         counts = every.at(at if is_free else np.full_like(at, 0.5))
-        if goal.average == 'micro':
+        if goal.average != 'macro':
             total = [a + b for a, b in zip(total, counts[1:], strict=True)]
         if goal.average == 'macro' or goal.name == 'cost':
             value = value + goal.value(counts, j)
@@ -133,11 +133,11 @@ def _shared(goal: _Goal, pair: Checked, free: np.ndarray) -> float:
         value = value if goal.name == 'cost' else goal.value(counts)
     if goal.average == 'samples':
         on = ~free & (pair.probs > 0.5)  # at every threshold
-        images = pair._replace(probs=np.where(free, pair.probs, 2 * on))
-        names = ['recall', 'recall' if goal.name == 'cost' else goal.name]
-        recall, own = _image_means(images, at, partial(_scores, names)).T
-        recall = 0 if goal.min_recall is None else recall
-        value = value if goal.name == 'cost' else own
+        images = pair._replace(probs=np.where(free, pair.probs, 1.5 * on))
+        names = {'recall', goal.name} - {'cost'}
+        means = _image_means(images, total[1], partial(_scores, names))
+        recall = 0 if goal.min_recall is None else means['recall']
+        value = means.get(goal.name, value)
     return _pick(goal, at, value, recall, pair.precision)
 
 # %% ../nbs/library/choosing.ipynb #4c4df0d5
