@@ -102,8 +102,8 @@ def _counts_at(
 ) -> ConfusionCounts:
     # likewise, of decisions by thresholds and rules
     labels = pair.vocab or pair.probs.shape[1]
-    on = pair.probs > check_thresh(thresh, labels, pair.precision)
-    on = _under_rules(on, pair.probs, labels, rules)
+    thresh = check_thresh(thresh, labels, pair.precision)
+    on = _under_rules(pair.probs, thresh, labels, rules)
     return _count_decisions(on, pair.targs, pair.known, average)
 
 
