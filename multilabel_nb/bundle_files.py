@@ -94,7 +94,7 @@ def _is_scores(x: Any) -> bool:
         not x or ('model' in x and len(x) > 1)
     )
 
-
+# %% ../nbs/library/bundle_files.ipynb #217fc1f1
 def _is_plain(x: Any) -> bool:
     # what JSON holds, without nan
     if isinstance(x, (list, dict)):
@@ -116,6 +116,10 @@ _RULES['implies'] = []  # those that are not given in bundles of version 2
 _TUNING = {'settings': {}, 'scores': {}}  # likewise
 _MOST = 8 << 20  # bytes of config.json
 _TRIPLE = 'three numbers'
+_GROUPS = (
+    lambda x: _is_list(x, lambda g: _is_list(g, _is_name, 2)),
+    'a list of groups of at least two names',
+)
 _PICTURE = {  # how a picture is prepared, in timm's words
     'input_size': (
         lambda x: (
@@ -154,13 +158,7 @@ _FIELDS = {  # each field of config.json: is it right, and what it must be
         lambda x: _is_list(x, _is_number, 1),
         'a list of numbers from 0 to 1',
     ),
-    **dict.fromkeys(
-        ('exclusive', 'at_most_one', 'implies'),
-        (
-            lambda x: _is_list(x, lambda g: _is_list(g, _is_name, 2)),
-            'a list of groups of at least two names',
-        ),
-    ),
+    **dict.fromkeys(('exclusive', 'at_most_one', 'implies'), _GROUPS),
     'at_most': (lambda x: x is None or _is_whole(x, 1, 1 << 20), 'a number, or null'),
     'at_least': (lambda x: _is_whole(x, 0, 1 << 20), 'a whole number'),
     'tuning': (
