@@ -162,7 +162,10 @@ _FIELDS = {  # each field of config.json: is it right, and what it must be
     'at_most': (lambda x: x is None or _is_whole(x, 1, 1 << 20), 'a number, or null'),
     'at_least': (lambda x: _is_whole(x, 0, 1 << 20), 'a whole number'),
     'tuning': (
-        lambda x: _is_dict(x, lambda v: isinstance(v, dict) and _is_plain(v)),
+        lambda x: (
+            _is_dict(x, lambda v: isinstance(v, dict) and _is_plain(v))
+            and x.keys() == _TUNING.keys()
+        ),
         "objects 'settings' and 'scores'",
     ),
     'calibration': (_is_calibration, "null, or lists of numbers 'scale' and 'shift'"),

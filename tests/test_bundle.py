@@ -506,7 +506,7 @@ def test_what_was_tuned_goes_into_a_bundle_whole(form, model, tmp_path):
     for wrong in ({'exclusive': [['clear', 'haze']]}, {'calibration': Calibration(np.ones(5), np.zeros(5))}):
         with pytest.raises(ValueError, match='brings its own'):
             save_bundle(tmp_path / 'b', model, VOCAB, SIZE, MEAN, STD, thresh=given, onnx=False, **wrong)
-    with pytest.raises(ValueError, match="other labels than vocab: 'fog' is in one"):
+    with pytest.raises(ValueError, match="other labels than vocab: 'clear' is in one"):
         save_bundle(tmp_path / 'b', model, ['fog', *VOCAB[1:]], SIZE, MEAN, STD, thresh=given, onnx=False)
 
 
