@@ -15,6 +15,7 @@ from .calibration import plot_calibration_curve as plot_calibration_curve
 from .checks import Checked as Checked
 from .checks import above as above
 from .checks import check_groups as check_groups
+from .checks import check_implies as check_implies
 from .checks import check_logits as check_logits
 from .checks import check_pair as check_pair
 from .checks import check_probs as check_probs

@@ -30,7 +30,8 @@ from multilabel_nb.bundle_files import (
     check_place,
     write_bundle,
 )
-from .checks import check_groups, check_thresh, check_vocab
+from .checks import check_thresh, check_vocab
+from .decisions import Thresholds
 from .engines import start_engine, unwrap
 from .files import digest
 
@@ -112,20 +113,39 @@ def _onnx_file(path: Path, network: Any, pictures: np.ndarray) -> bytes:
         ) from None
 
 # %% ../nbs/library/bundle.ipynb #5d1435aa
+def _stored(thresh: Any, names: list[str], exclusive: Any, calibration: Any) -> Any:
+    # what decides, as `Thresholds`, of the same labels
+    thresh = thresh.stored() if hasattr(thresh, 'stored') else thresh
+    if not isinstance(thresh, Thresholds):
+        calibration = calibration and {
+            key: np.broadcast_to(getattr(calibration, key), len(names))
+            for key in ('scale', 'shift')
+        }
+        thresh = check_thresh(thresh, names)
+        return Thresholds(names, thresh, exclusive, calibration=calibration)
+    if len(exclusive) or calibration is not None:
+        told = 'leave exclusive and calibration out'
+        raise ValueError(f'thresh is a Thresholds and brings its own: {told}')
+    if odd := sorted({*thresh.vocab} ^ {*names}):
+        told = f'{odd[0]!r} is in one of the two alone'
+        raise ValueError(f'thresh was made for other labels than vocab: {told}')
+    return thresh
+
+
 def _labels(vocab: Any, thresh: Any, exclusive: Any, calibration: Any) -> dict:
     names = check_vocab(vocab)
-    each = lambda x: np.broadcast_to(x, len(names)).tolist()  # noqa: E731
-    calibrated = calibration and {
-        key: each(np.asarray(getattr(calibration, key), float))
-        for key in ('scale', 'shift')
-    }
-    groups = check_groups(exclusive, names)
+    stored = _stored(thresh, names, exclusive, calibration)
+    plain = json.loads(stored.to_json())
+    places = [stored.vocab.index(name) for name in names]
+    ordered = lambda x: [x[j] for j in places]  # noqa: E731
+    calibrated = (plain['calibration'] or {}).items()
     return {
         'num_classes': len(names),
         'label_names': names,
-        'thresholds': each(check_thresh(thresh, names)),
-        'exclusive': [[names[i] for i in columns] for columns in groups],
-        'calibration': calibrated,
+        'thresholds': ordered(plain['thresh']),
+        **{name: plain[name] for name in stored.rules},
+        'calibration': {key: ordered(x) for key, x in calibrated} or None,
+        'tuning': {name: plain[name] for name in ('settings', 'scores')},
     }
 
 # %% ../nbs/library/bundle.ipynb #84513f10
@@ -241,7 +261,9 @@ def save_bundle(
     size: int,  # as in `inference.preprocess`
     mean: Sequence[float],  # as in `inference.preprocess`
     std: Sequence[float],  # as in `inference.preprocess`
-    thresh: Any = 0.5,  # in [0, 1]: a number, one per label, or by name (others 0.5)
+    # in [0, 1]: a number, one per label, or by name (others 0.5); or from
+    # `tune_thresholds`, or `Thresholds`: with calibration, all rules and scores
+    thresh: Any = 0.5,
     exclusive: Sequence[Sequence[str]] = (),  # groups of which exactly one label is on
     calibration: Any = None,  # with `scale` and `shift` of the logits, one per label
     # rows of named numbers: `model`, and the baselines it is to be held against

@@ -23,7 +23,8 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Any
 
-from .checks import check_groups, check_thresh, check_vocab
+from .checks import check_groups, check_implies, check_thresh, check_vocab
+from .decisions import Thresholds
 from .files import locked, write_atomically
 
 # %% ../nbs/library/bundle_files.ipynb #5b691f47
@@ -93,6 +94,13 @@ def _is_scores(x: Any) -> bool:
         not x or ('model' in x and len(x) > 1)
     )
 
+# %% ../nbs/library/bundle_files.ipynb #217fc1f1
+def _is_plain(x: Any) -> bool:
+    # what JSON holds, without nan
+    if isinstance(x, (list, dict)):
+        return all(map(_is_plain, x.values() if isinstance(x, dict) else x))
+    return x is None or isinstance(x, (bool, str)) or _is_number(x)
+
 
 def _is_calibration(x: Any) -> bool:
     return x is None or (
@@ -101,10 +109,17 @@ def _is_calibration(x: Any) -> bool:
     )
 
 # %% ../nbs/library/bundle_files.ipynb #0339916e
-FORMAT, FORMAT_VERSION = 'multilabel_nb bundle', 2  # fields of every `config.json`
+FORMAT, FORMAT_VERSION = 'multilabel_nb bundle', 3  # fields of every `config.json`
 CONFIG, WEIGHTS, ONNX = 'config.json', 'model.safetensors', 'model.onnx'
+_RULES = {'exclusive': [], 'at_most': None, 'at_most_one': [], 'at_least': 0}
+_RULES['implies'] = []  # those that are not given in bundles of version 2
+_TUNING = {'settings': {}, 'scores': {}}  # likewise
 _MOST = 8 << 20  # bytes of config.json
 _TRIPLE = 'three numbers'
+_GROUPS = (
+    lambda x: _is_list(x, lambda g: _is_list(g, _is_name, 2)),
+    'a list of groups of at least two names',
+)
 _PICTURE = {  # how a picture is prepared, in timm's words
     'input_size': (
         lambda x: (
@@ -128,7 +143,7 @@ _FIELDS = {  # each field of config.json: is it right, and what it must be
     'format': (lambda x: x == FORMAT, repr(FORMAT)),
     'format_version': (
         lambda x: type(x) is int and x == FORMAT_VERSION,
-        f'{FORMAT_VERSION} (a newer library may read others)',
+        f'{FORMAT_VERSION} or 2 (a newer library may read others)',
     ),
     'architecture': (_is_name, 'the name of a network'),
     'network': (lambda x: _is_dict(x, _is_small), 'what the network is built from'),
@@ -143,9 +158,15 @@ _FIELDS = {  # each field of config.json: is it right, and what it must be
         lambda x: _is_list(x, _is_number, 1),
         'a list of numbers from 0 to 1',
     ),
-    'exclusive': (
-        lambda x: _is_list(x, lambda g: _is_list(g, _is_name, 2)),
-        'a list of groups of at least two names',
+    **dict.fromkeys(('exclusive', 'at_most_one', 'implies'), _GROUPS),
+    'at_most': (lambda x: x is None or _is_whole(x, 1, 1 << 20), 'a number, or null'),
+    'at_least': (lambda x: _is_whole(x, 0, 1 << 20), 'a whole number'),
+    'tuning': (
+        lambda x: (
+            _is_dict(x, lambda v: isinstance(v, dict) and _is_plain(v))
+            and x.keys() == _TUNING.keys()
+        ),
+        "objects 'settings' and 'scores'",
     ),
     'calibration': (_is_calibration, "null, or lists of numbers 'scale' and 'shift'"),
     'scores': (
@@ -166,6 +187,28 @@ _FIELDS = {  # each field of config.json: is it right, and what it must be
     ),
 }
 
+# %% ../nbs/library/bundle_files.ipynb #a477aabc
+def stored_thresholds(
+    config: dict,  # of a bundle
+    thresh: Any = None,  # in place of its own
+) -> Thresholds:  # for probabilities that are calibrated already
+    """What decides, as a bundle keeps it.
+
+    Raises
+    ------
+    ValueError
+        If thresholds and rules do not fit each other.
+
+    Example
+    -------
+    >>> config = {'label_names': ['a', 'b'], 'thresholds': [0.5, 0.2], 'tuning': {}}
+    >>> stored_thresholds(config | _RULES).decide([[0.4, 0.3]])
+    [['b']]
+    """
+    thresh = config['thresholds'] if thresh is None else thresh
+    rules = {name: config[name] for name in _RULES} | config['tuning']
+    return Thresholds(config['label_names'], thresh, **rules)
+
 # %% ../nbs/library/bundle_files.ipynb #cc657cf8
 def _check_fields(x: Any, fields: dict, where: str) -> None:
     if not isinstance(x, dict):
@@ -182,7 +225,7 @@ def _check_fields(x: Any, fields: dict, where: str) -> None:
 def check_config(
     config: Any,  # what the JSON of a `config.json` holds
     where: str,  # how a message begins: the bundle's path
-) -> dict:  # the same
+) -> dict:  # the same; one of version 2 without the rules that it did not know
     """Refuse a `config.json` with a field that is wrong, missing or unknown.
 
     Raises
@@ -196,6 +239,9 @@ def check_config(
     Traceback (most recent call last):
     multilabel_nb.bundle_files.BundleError: a.zip: must hold one object, not list
     """
+    if isinstance(config, dict) and _is_whole(config.get('format_version'), 2, 2):
+        now = {'format_version': FORMAT_VERSION}
+        config = {**_RULES, 'tuning': _TUNING, **config, **now}
     _check_fields(config, _FIELDS, where)
     _check_fields(config['pretrained_cfg'], _PICTURE, f'{where}: pretrained_cfg')
     if unknown := sorted(set(config) - set(_FIELDS)):
@@ -203,8 +249,12 @@ def check_config(
     vocab, calibration = config['label_names'], config['calibration'] or {}
     fits = [('label_names', check_vocab, vocab, config['num_classes'])]
     fits += [('thresholds', check_thresh, config['thresholds'], vocab)]
-    fits += [('exclusive', check_groups, config['exclusive'], vocab)]
+    exclusive, both = config['exclusive'], config['exclusive'] + config['at_most_one']
+    fits += [('exclusive', check_groups, exclusive, vocab)]
+    fits += [('at_most_one', check_groups, both, vocab)]
+    fits += [('implies', check_implies, config['implies'], vocab)]
     fits += [('calibration', check_vocab, vocab, len(x)) for x in calibration.values()]
+    fits += [('rules', stored_thresholds, config)]
     for field, check, *args in fits:
         try:
             check(*args)

@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['check_vocab', 'check_probs', 'check_targs', 'Checked', 'check_pair', 'check_thresh', 'above', 'check_groups',
-           'check_weights', 'check_logits']
+           'check_implies', 'check_weights', 'check_logits']
 
 # %% ../nbs/library/checks.ipynb #219d4bd0
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -335,6 +336,20 @@ def above(
     return array > check_thresh(thresh, names or array.shape[1], _precision(probs))
 
 # %% ../nbs/library/checks.ipynb #43d245b5
+def _placed(lists: Any, vocab: Sequence[str] | int, what: str) -> list[list[int]]:
+    # lists of labels, by name or column, as lists of columns
+    names = list(range(vocab)) if isinstance(vocab, int) else check_vocab(vocab)
+    columns = {
+        **dict(enumerate(range(len(names)))),
+        **{x: i for i, x in enumerate(names)},
+    }
+    if isinstance(lists, str) or any(isinstance(g, str) or len(g) < 2 for g in lists):
+        raise ValueError(f'each {what} is a list of two labels or more, got {lists!r}')
+    if unknown := [label for group in lists for label in group if label not in columns]:
+        raise ValueError(f'a {what} holds {unknown[0]!r}, which is not in vocab')
+    return [[columns[label] for label in group] for group in lists]
+
+
 def check_groups(
     groups: Sequence[
         Sequence[str | int]
@@ -354,20 +369,33 @@ def check_groups(
     >>> check_groups([['clear', 'haze']], ['clear', 'haze', 'road'])
     [[0, 1]]
     """
-    names = list(range(vocab)) if isinstance(vocab, int) else check_vocab(vocab)
-    columns = {
-        **dict(enumerate(range(len(names)))),
-        **{x: i for i, x in enumerate(names)},
-    }
-    if isinstance(groups, str) or any(isinstance(g, str) or len(g) < 2 for g in groups):
-        raise ValueError(f'each group is a list of two labels or more, got {groups!r}')
-    flat = [label for group in groups for label in group]
-    if unknown := [label for label in flat if label not in columns]:
-        raise ValueError(f'a group holds {unknown[0]!r}, which is not in vocab')
-    placed = [columns[label] for label in flat]
-    if twice := [label for label in flat if placed.count(columns[label]) > 1]:
-        raise ValueError(f'groups hold the label {twice[0]!r} twice')
-    return [sorted(columns[label] for label in group) for group in groups]
+    placed = [sorted(group) for group in _placed(groups, vocab, 'group')]
+    flat = [column for group in placed for column in group]
+    if twice := [column for column in flat if flat.count(column) > 1]:
+        name = twice[0] if isinstance(vocab, int) else vocab[twice[0]]
+        raise ValueError(f'groups hold the label {name!r} twice')
+    return placed
+
+# %% ../nbs/library/checks.ipynb #6eeb8437
+def check_implies(
+    # labels, by name or column, of which each implies the next
+    chains: Sequence[Sequence[str | int]],
+    vocab: Sequence[str] | int,  # C names, or C
+) -> list[list[int]]:  # pairs of columns
+    """Implications as pairs of columns: where the first is on, the second is.
+
+    Raises
+    ------
+    ValueError
+        If a chain is no list of two labels or more, or a label is unknown.
+
+    Example
+    -------
+    >>> check_implies([['oak', 'tree', 'plant']], ['oak', 'plant', 'tree'])
+    [[0, 2], [2, 1]]
+    """
+    chains = _placed(chains, vocab, 'chain of implies')
+    return [[a, b] for chain in chains for a, b in pairwise(chain)]
 
 # %% ../nbs/library/checks.ipynb #fad88c03
 def check_weights(

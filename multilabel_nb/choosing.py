@@ -29,6 +29,7 @@ from multilabel_nb.decisions import (
     Thresholds,
     _logit,
     _sigmoid,
+    _under_rules,
     apply_label_rules,
     broken_rules,
 )
@@ -122,7 +123,7 @@ def _shared(goal: _Goal, pair: Checked, free: np.ndarray) -> float:
     for j, is_free in enumerate(free):
         every = _sort_counts(*_known_column(pair, j))
         counts = every.at(at if is_free else np.full_like(at, 0.5))
-        if goal.average == 'micro':
+        if goal.average != 'macro':
             total = [a + b for a, b in zip(total, counts[1:], strict=True)]
         if goal.average == 'macro' or goal.name == 'cost':
             value = value + goal.value(counts, j)
@@ -133,11 +134,11 @@ def _shared(goal: _Goal, pair: Checked, free: np.ndarray) -> float:
         value = value if goal.name == 'cost' else goal.value(counts)
     if goal.average == 'samples':
         on = ~free & (pair.probs > 0.5)  # at every threshold
-        images = pair._replace(probs=np.where(free, pair.probs, 2 * on))
-        names = ['recall', 'recall' if goal.name == 'cost' else goal.name]
-        recall, own = _image_means(images, at, partial(_scores, names)).T
-        recall = 0 if goal.min_recall is None else recall
-        value = value if goal.name == 'cost' else own
+        images = pair._replace(probs=np.where(free, pair.probs, 1.5 * on))
+        names = {'recall', goal.name} - {'cost'}
+        means = _image_means(images, total[1], partial(_scores, names))
+        recall = 0 if goal.min_recall is None else means['recall']
+        value = means.get(goal.name, value)
     return _pick(goal, at, value, recall, pair.precision)
 
 # %% ../nbs/library/choosing.ipynb #4c4df0d5
@@ -150,8 +151,8 @@ class _Task:
     shrink: float
     free: np.ndarray  # (C,): labels that a threshold decides about
     calibrate: str | None = None  # 'platt' or 'temperature': nothing else is sought
-    names: Sequence[str] = ()  # where probabilities are calibrated, and the rules
-    rules: dict = field(default_factory=dict)  # are applied only then
+    names: Sequence[str] = ()
+    rules: dict = field(default_factory=dict)  # by name, as `apply_label_rules`
 
     def own(self, pair: Checked, j: int) -> float:
         counts = _sort_counts(*_known_column(pair, j))
@@ -165,6 +166,9 @@ class _Task:
             found = _fit_calibration(pair, self.calibrate, self.min_positives)
             thresh = cost_threshold(self.goal.fn_cost, self.goal.fp_cost)
             return {'support': support, 'thresh': thresh, **vars(found)}
+        if self.rules:
+            ruled = apply_label_rules(pair.probs, self.names, **self.rules)
+            pair = pair._replace(probs=ruled)
         shared = _shared(self.goal, pair, self.free)
         thresh = np.where(self.free, shared, 0.5)
         if not self.per_label:
@@ -189,7 +193,8 @@ def _decide(task: _Task, fitted: dict, pair: Checked) -> np.ndarray:
         found = {name: fitted[name] for name in ('scale', 'shift')}
         rules = task.rules | {'calibration': found}
         return Thresholds(task.names, fitted['thresh'], **rules).above(pair.probs)
-    return pair.probs > check_thresh(fitted['thresh'], precision=pair.precision)
+    thresh = check_thresh(fitted['thresh'], precision=pair.precision)
+    return _under_rules(pair.probs, thresh, task.names, task.rules)
 
 # %% ../nbs/library/choosing.ipynb #78e86921
 def _rows(pair: Checked, rows: np.ndarray) -> Checked:
@@ -325,6 +330,7 @@ def tune_thresholds(
     at_most: int | None = None,  # as in `apply_label_rules`
     at_most_one: Sequence[Sequence] = (),  # as in `apply_label_rules`
     at_least: int = 0,  # as in `apply_label_rules`
+    implies: Sequence[Sequence] = (),  # as in `apply_label_rules`
     ignore_nan: bool = False,  # leave unknown targets out; else nan is an error
 ) -> TunedThresholds:  # thresholds, and what they score
     """Tune thresholds on these rows, and say what such a choice scores on others.
@@ -355,7 +361,7 @@ def tune_thresholds(
     names = pair.vocab or [f'column {j}' for j in range(n_labels)]
     groups = check_groups(exclusive, names)
     rules = {'exclusive': exclusive, 'at_most': at_most}
-    rules |= {'at_most_one': at_most_one, 'at_least': at_least}
+    rules |= {'at_most_one': at_most_one, 'at_least': at_least, 'implies': implies}
     _warn_broken(pair, names, rules)
     if not 2 <= folds <= n:
         raise ValueError(f'folds must lie between 2 and the {n} rows, got {folds}')
@@ -368,8 +374,6 @@ def tune_thresholds(
     goal_ = _Goal(goal, average, **costs, min_recall=min_recall, below_one=at_least > 0)
     how = {'calibrate': calibrate, 'names': names, 'rules': rules}
     task = _Task(goal_, **kind, free=free, **how)
-    ruled = apply_label_rules(pair.probs, names, **rules)
-    pair = pair if calibrate else pair._replace(probs=ruled)
     settings = {'goal': goal, 'average': average, **kind, 'folds': folds, 'seed': seed}
     settings |= {k: c.tolist() for k, c in costs.items()} if goal == 'cost' else {}
     settings |= {'min_recall': min_recall, 'calibrate': calibrate, 'rows': n}

@@ -7,14 +7,14 @@ __all__ = ['preprocess', 'predict_probs', 'decide']
 
 # %% ../nbs/08_inference.ipynb #548dabe5
 from collections.abc import Sequence
-from itertools import compress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from .checks import above, check_groups, check_probs, check_vocab
+from .checks import check_thresh
+from .decisions import Thresholds
 from .images import open_rgb
 
 # %% ../nbs/08_inference.ipynb #017e7f74
@@ -95,13 +95,14 @@ def decide(
     thresh: float | Sequence[float] | dict[str, float] = 0.5,
     # groups of labels: in each, the most probable one is on, and no other
     exclusive: Sequence[Sequence[str]] = (),
+    rules: dict | None = None,  # further ones, as `apply_label_rules` takes them
 ) -> list[list[str]]:  # for each row, the labels that are on
     """Probabilities to names: a label is on when `prob > thresh`.
 
     Raises
     ------
     ValueError
-        If `probs` lie outside [0, 1], or `vocab`, `thresh` or `exclusive` do not fit.
+        If `probs` lie outside [0, 1], or `vocab`, `thresh` or rules do not fit.
 
     Example
     -------
@@ -110,9 +111,5 @@ def decide(
     >>> decide([[0.3, 0.2]], ['clear', 'haze'], exclusive=[['clear', 'haze']])
     [['clear']]
     """
-    names = check_vocab(vocab)
-    on, probs = above(probs, thresh, names), check_probs(probs, names)
-    for columns in check_groups(exclusive, names):
-        highest = probs[:, columns].argmax(1)[:, None]
-        on[:, columns] = np.arange(len(columns)) == highest
-    return [list(compress(names, row)) for row in on]
+    rules = {'exclusive': exclusive, **(rules or {})}
+    return Thresholds(vocab, check_thresh(thresh, vocab), **rules).decide(probs)

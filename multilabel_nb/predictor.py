@@ -19,11 +19,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .bundle_files import ONNX, WEIGHTS, BundleError, read_bundle
+from multilabel_nb.bundle_files import (
+    ONNX,
+    WEIGHTS,
+    BundleError,
+    read_bundle,
+    stored_thresholds,
+)
 from .checks import check_thresh
 from .engines import start_engine
 from .images import _TAKEN, open_rgb
-from .inference import decide, preprocess
+from .inference import preprocess
 
 # %% ../nbs/library/predictor.ipynb #41261df4
 class Prediction(NamedTuple):
@@ -128,6 +134,7 @@ class _Loaded:
         given = {} if thresh is None else thresh
         thresh = check_thresh(given, self.vocab, default=config['thresholds'])
         self.thresholds = np.broadcast_to(thresh, len(self.vocab))
+        self.stored = stored_thresholds(config, self.thresholds)  # with all rules
         # `(N, 3, size, size)` to `(N, C)`
         self.probs = start_engine(path, self.engine, config, files, device, model)
 
@@ -144,12 +151,7 @@ def _prepare(config: dict, image: Any) -> np.ndarray:
 def _answer(loaded: _Loaded, names: Sequence[str], images: Any) -> list[Prediction]:
     probs = loaded.probs(np.stack(images))
     known = np.isfinite(probs).all(axis=1)
-    labels = decide(
-        np.where(known[:, None], probs, 0),
-        loaded.vocab,
-        loaded.thresholds,
-        loaded.exclusive,
-    )
+    labels = loaded.stored.decide(np.where(known[:, None], probs, 0))
     return [
         Prediction(name, on, dict(zip(loaded.vocab, row.tolist(), strict=True)))
         if finite

@@ -6,6 +6,7 @@
 __all__ = []
 
 # %% ../nbs/library/threshold_samples.ipynb #524439c9
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -13,30 +14,39 @@ import numpy as np
 from .checks import Checked
 
 # %% ../nbs/library/threshold_samples.ipynb #f924a2e1
-def _image_means(pair: Checked, at: np.ndarray, scores: Callable) -> np.ndarray:
-    """Means over images at each threshold, `(T, number of scores)`.
+def _image_means(pair: Checked, passed: np.ndarray, scores: Callable) -> dict:
+    """Each score's mean over images, `(T,)`, with the most probable labels on.
 
-    `scores` takes the counts `tp`, `n_on`, `n_pos` and `n_neg` and gives arrays of that
-    shape. An image of which nothing is known is left out.
+    `passed`, `(T,)`, says how many of all known ones. `scores` takes arrays `tp`,
+    `n_on`, `n_pos`, `n_neg` and gives such arrays by name, 0 where all counts are. An
+    image of which nothing is known is left out.
 
     Example
     -------
     >>> yes = np.array([[True, False]])
     >>> pair = Checked(np.array([[0.9, 0.2]]), yes, yes | True, None, 'float64')
-    >>> _image_means(pair, np.array([0.1, 0.5]), lambda tp, n_on, *_: [n_on]).tolist()
-    [[2.0], [1.0]]
+    >>> _image_means(pair, [2, 1], lambda tp, n_on, *_: {'on': n_on})
+    {'on': array([2., 1.])}
     """
-    some = pair.known.any(1)
-    order = np.argsort(-pair.probs[some], axis=1)
-    probs, targs, known = (np.take_along_axis(x[some], order, 1) for x in pair[:3])
-    # of each image with its k most probable labels on, k = 0 ... C
-    tp, n_on = (np.pad(x.cumsum(1), ((0, 0), (1, 0))) for x in (targs, known))
-    n_pos, n = tp[:, -1:], n_on[:, -1:]
-    # at a threshold the changes have happened whose probability lies above it
-    order = np.argsort(probs, axis=None)[::-1]
-    passed = np.searchsorted(-probs.flat[order], -at)
-    means = []
-    for values in scores(tp, n_on, n_pos, n - n_pos):
-        changes = np.cumsum(np.diff(values, axis=1).flat[order])
-        means.append(values[:, 0].mean() + np.append(0, changes)[passed] / len(tp))
-    return np.stack(means, 1)
+    bits = pair.probs.view(f'u{pair.probs.itemsize}')  # as in `_sort_counts`
+    key = ((bits << 1 | pair.targs) << 1 | 1) * pair.known
+    key = np.sort(key, 1)[:, ::-1]  # unknown ones are the last
+    on, seen, most = (key >> 1 & 1).astype(int), key & 1, key.shape[1] + 1
+    tp, n_on = on.cumsum(1), seen.cumsum(1, dtype=int)
+    kinds, image, times = np.unique(tp[:, -1] * most + n_on[:, -1], False, True, True)
+    n_pos, n = np.divmod(kinds, most)
+    # each target's kind of image and counts when it has come on, as one number
+    sizes = len(kinds), int(n_pos.max()) + 1, most, 2
+    state = np.ravel_multi_index((image[:, None], tp, n_on, on), sizes).ravel()
+    state, every = state[np.argsort(key, axis=None)[::-1]], math.prod(sizes)
+    found = np.arange(every)
+    if every > len(state):  # a table of those that there are, then
+        found, state = np.unique(state, return_inverse=True)
+    image, tp, n_on, on = np.unravel_index(found, sizes)
+    rest = n_pos[image], (n - n_pos)[image]
+    after, before = scores(tp, n_on, *rest), scores(tp - on, n_on - 1, *rest)
+    means = scores(0 * n, 0 * n, n_pos, n - n_pos)
+    for name, start in means.items():
+        total = np.append(times @ start, (after[name] - before[name])[state]).cumsum()
+        means[name] = total[passed] / times[n > 0].sum()
+    return means

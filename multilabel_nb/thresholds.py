@@ -102,8 +102,8 @@ def _counts_at(
 ) -> ConfusionCounts:
     # likewise, of decisions by thresholds and rules
     labels = pair.vocab or pair.probs.shape[1]
-    on = pair.probs > check_thresh(thresh, labels, pair.precision)
-    on = _under_rules(on, pair.probs, labels, rules)
+    thresh = check_thresh(thresh, labels, pair.precision)
+    on = _under_rules(pair.probs, thresh, labels, rules)
     return _count_decisions(on, pair.targs, pair.known, average)
 
 
@@ -120,8 +120,8 @@ def _columns(beta: float) -> tuple[str, ...]:
     return 'accuracy', 'precision', 'recall', f'f{beta:g}', 'specificity'
 
 
-def _scores(names: Sequence[str], *counts: np.ndarray) -> list[np.ndarray]:
-    return [ConfusionCounts(None, *counts).score(name) for name in names]
+def _scores(names: Sequence[str], *counts: np.ndarray) -> dict:
+    return {name: ConfusionCounts(None, *counts).score(name) for name in names}
 
 
 def _average(counts: ConfusionCounts, average: str, beta: float) -> dict:
@@ -232,6 +232,7 @@ def _sweep_table(
     vocab: Sequence[str] | None,
     max_rows: int | None,
     precision: str,
+    images: Checked | None = None,  # of the average 'samples'
 ) -> pd.DataFrame:
     # mean scores and added counts, label after label, so that memory stays that of one
     every = [c.thresh for c in labels]
@@ -250,10 +251,12 @@ def _sweep_table(
     table = dict.fromkeys([*_columns(beta), 'tp', 'fp', 'fn', 'tn'], 0)
     for counts in labels:
         counts = counts if at is counts.thresh else counts.at(at)
-        for name in _columns(beta):
+        for name in () if images else _columns(beta):
             table[name] = table[name] + counts.score(name) / len(labels)
         for name in ('tp', 'fp', 'fn', 'tn'):
             table[name] = table[name] + getattr(counts, name).astype(np.int64)
+    if images:
+        table |= _image_means(images, counts.n_on, partial(_scores, _columns(beta)))
     index = at if grid is None else grid
     return pd.DataFrame(table, index=pd.Index(index, name='thresh', dtype=float))
 
@@ -268,16 +271,12 @@ def _sweep(
         raise ValueError('a sweep needs at least one threshold, in a flat list')
     grid = None if grid is None else check_thresh(grid)
     names, precision = pair.vocab, pair.precision
-    images = pair
+    images = pair if average == 'samples' else None
     if average in ('micro', 'samples'):  # all labels as if they were one
         pair = Checked(*(x.reshape(-1, 1) for x in pair[:3]), None, precision)
     labels = [_sort_counts(*_known_column(pair, j)) for j in range(pair.probs.shape[1])]
-    table = _sweep_table(labels, grid, average, beta, names, max_rows, precision)
-    if average == 'samples':
-        at = labels[0].thresh if grid is None else check_thresh(grid, None, precision)
-        names = list(_columns(beta))
-        table[names] = _image_means(images, at, partial(_scores, names))
-    return table
+    how = average, beta, names, max_rows, precision, images
+    return _sweep_table(labels, grid, *how)
 
 # %% ../nbs/07_thresholds.ipynb #c184c3c6
 def sweep_thresholds(

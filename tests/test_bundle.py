@@ -12,6 +12,7 @@ import struct
 import subprocess
 import sys
 import tracemalloc
+import warnings
 import zipfile
 from contextlib import suppress
 from hashlib import sha256
@@ -23,6 +24,8 @@ from bundled import BAD_FILES, ENGINES, JPG, MEAN, ROOT, SCORES, SIZE, STD, THRE
 from multilabel_nb import bundle as bundle_room
 from multilabel_nb.bundle import save_bundle
 from multilabel_nb.bundle_files import CONFIG, ONNX, WEIGHTS, BundleError, load_config
+from multilabel_nb.choosing import tune_thresholds
+from multilabel_nb.decisions import Calibration, Thresholds
 from multilabel_nb.engines import unwrap
 from multilabel_nb.images import open_rgb
 from multilabel_nb.inference import decide, preprocess
@@ -258,7 +261,7 @@ FIELDS = {  # what is wrong -> (damage, what the error must say)
     ),
     'unknown field': (field('colour', 'red'), 'colour'),
     'another format': (field('format', 'a pie'), 'format'),
-    'newer version': (field('format_version', 3), r'format_version.*3|3.*newer'),
+    'newer version': (field('format_version', 4), r'format_version.*3.*newer.*not 4'),
     'older version': (field('format_version', 1), r'format_version.*2.*not 1'),
     'version missing': (field('format_version', ...), 'format_version'),
     'version is text': (field('format_version', '1'), 'format_version'),
@@ -319,6 +322,25 @@ FIELDS = {  # what is wrong -> (damage, what the error must say)
     'exclusive is flat': (field('exclusive', ['clear', 'haze']), 'exclusive'),
     'exclusive of numbers': (field('exclusive', [[0, 1]]), 'exclusive'),
     'exclusive of one': (field('exclusive', [['clear']]), 'exclusive'),
+    'at_most_one names an unknown label': (field('at_most_one', [['road', 'snow']]), 'at_most_one.*snow'),
+    'at_most_one shares a label with exclusive': (field('at_most_one', [['clear', 'road']]), 'at_most_one.*clear'),
+    'at_most_one is flat': (field('at_most_one', ['road', 'water']), 'at_most_one must'),
+    'at_most_one missing': (field('at_most_one', ...), 'at_most_one'),
+    'at_most is 0': (field('at_most', 0), 'at_most must'),
+    'at_most is true': (field('at_most', True), 'at_most must'),
+    'at_most missing': (field('at_most', ...), 'at_most'),
+    'at_least is a fraction': (field('at_least', 0.5), 'at_least must'),
+    'at_least is more than there are': (field('at_least', 4), 'at_least must lie'),
+    'at_least missing': (field('at_least', ...), 'at_least'),
+    'implies names an unknown label': (field('implies', [['road', 'snow']]), 'implies.*snow'),
+    'implies goes round': (field('implies', [['road', 'water'], ['water', 'road']]), 'implies.*circle'),
+    'implies is flat': (field('implies', ['road', 'water']), 'implies must'),
+    'implies a label of an exclusive group': (field('implies', [['road', 'clear']]), 'implies.*exclusive'),
+    'implies missing': (field('implies', ...), 'implies'),
+    'tuning is a list': (field('tuning', []), 'tuning'),
+    'tuning of text': (field('tuning', {'settings': 'f1', 'scores': {}}), 'tuning'),
+    'tuning of something else': (field('tuning', {'vocab': {}}), 'tuning|rules'),
+    'tuning missing': (field('tuning', ...), 'tuning'),
     'data digest is no digest': (field('data_sha256', 'abc'), 'data_sha256'),
     'scores are a list': (field('scores', [1]), 'scores'),
     'scores without a baseline': (field('scores', {'model': {'mAP': 1.0}}), 'scores'),
@@ -415,6 +437,77 @@ def test_an_undamaged_copy_loads(bundle):
     assert config['label_names'] == VOCAB and config['scores'] == SCORES and config['thresholds'] == THRESH
     for engine in ENGINES:
         assert Predictor(bundle, engine=engine).vocab == VOCAB
+
+
+def test_a_bundle_of_version_2_is_read(bundle, predictors):
+    """It has no rule but `exclusive`, and decides as it did."""
+    config = read_json(bundle)
+    since = {'at_most', 'at_most_one', 'at_least', 'implies', 'tuning'}
+    write_json(bundle, {k: v for k, v in config.items() if k not in since} | {'format_version': 2})
+    assert load_config(bundle) == config and config['exclusive'] == [VOCAB[:3]]
+    for engine in ENGINES:
+        found, known = (p.predict(smooth()) for p in (Predictor(bundle, engine=engine), predictors[engine]))
+        assert found == known
+
+
+RULES = {
+    'exclusive': {'exclusive': [['cloudy', 'road']]},
+    'at_most_one': {'at_most_one': [['clear', 'water'], ['haze', 'road']]},
+    'at_most': {'at_most': 2},
+    'at_least': {'at_least': 3},
+    'implies': {'implies': [['clear', 'cloudy', 'haze'], ['road', 'haze']]},
+    'one implies several': {'implies': [['haze', 'clear'], ['haze', 'water']], 'exclusive': [['cloudy', 'road']]},
+}
+
+
+@pytest.mark.parametrize('what', RULES)
+def test_each_rule_in_a_bundle_is_obeyed_by_both_engines(what, bundle, tmp_path):
+    pictures = [smooth(i) for i in range(12)]
+    for name, value in ({'exclusive': []} | RULES[what]).items():
+        field(name, value)(bundle)
+    stored = Thresholds(VOCAB, THRESH, **RULES[what])
+    free, changed = Thresholds(VOCAB, THRESH), 0
+    for engine in ENGINES:
+        table = Predictor(bundle, engine=engine).predict_many(pictures)
+        probs = table[[f'prob_{label}' for label in VOCAB]].to_numpy()
+        assert table.labels.tolist() == stored.decide(probs) == decide(probs, VOCAB, THRESH, rules=RULES[what])
+        changed += table.labels.tolist() != free.decide(probs)
+    assert changed == 2, 'the rule changes nothing here'
+    for i in range(2):
+        (tmp_path / f'{i}.png').write_bytes(saved(pictures[i]))
+    images = [str(tmp_path / f'{i}.png') for i in range(2)]
+    command = [sys.executable, '-m', 'multilabel_nb.command', str(bundle), *images, '--json']
+    said = subprocess.run(command, capture_output=True, text=True, env=UTF8, check=True).stdout
+    assert [json.loads(line)['labels'] for line in said.splitlines()] == Predictor(bundle).predict_many(pictures[:2]).labels.tolist()
+
+
+@pytest.mark.parametrize('form', ['tuned', 'stored'])
+def test_what_was_tuned_goes_into_a_bundle_whole(form, model, tmp_path):
+    """Values, calibration, rules, scores and settings; in the order of the network's labels, whatever it was where they were tuned."""
+    rng, names = np.random.default_rng(0), VOCAB[::-1]
+    probs, targs = rng.random((80, 5)), rng.random((80, 5)) < 0.4
+    rules = {'at_most_one': [['road', 'water']], 'implies': [['clear', 'haze'], ['cloudy', 'haze']]}
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        tuned = tune_thresholds(probs, targs, 'cost', vocab=names, fn_cost=[5, 4, 3, 2, 1], calibrate='platt', **rules)
+    given = tuned if form == 'tuned' else tuned.stored()
+    path = save_bundle(tmp_path / 'bundle', model, VOCAB, SIZE, MEAN, STD, thresh=given, onnx=False)
+    config, predictor, stored = load_config(path), Predictor(path), tuned.stored()
+    assert config['label_names'] == VOCAB and config['thresholds'] == stored.thresh[::-1]
+    assert config['calibration'] == {key: x[::-1] for key, x in stored.calibration.items()}
+    assert {name: config[name] for name in stored.rules} == stored.rules
+    assert predictor.stored.rules == Thresholds(VOCAB, 0.5, **stored.rules).rules
+    assert config['tuning'] == {'settings': stored.settings, 'scores': stored.scores}
+    assert predictor.stored.scores['cost'] == tuned.cross_fitted
+    pictures = [smooth(i) for i in range(12)]
+    raw = by_hand(model, [saved(p) for p in pictures])[:, ::-1]
+    found = predictor.predict_many(pictures).labels
+    assert list(map(set, found)) == list(map(set, stored.decide(raw)))
+    for wrong in ({'exclusive': [['clear', 'haze']]}, {'calibration': Calibration(np.ones(5), np.zeros(5))}):
+        with pytest.raises(ValueError, match='brings its own'):
+            save_bundle(tmp_path / 'b', model, VOCAB, SIZE, MEAN, STD, thresh=given, onnx=False, **wrong)
+    with pytest.raises(ValueError, match="other labels than vocab: 'clear' is in one"):
+        save_bundle(tmp_path / 'b', model, ['fog', *VOCAB[1:]], SIZE, MEAN, STD, thresh=given, onnx=False)
 
 
 def test_links_to_the_files_and_files_beside_them_do_no_harm(bundle, tmp_path, predictors):

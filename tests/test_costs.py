@@ -37,14 +37,30 @@ def rules_of_five(draw):
     at_most = draw(st.none() | st.integers(max(1, n_exclusive), 5))
     most = min(5 - sum(sizes) + len(sizes), at_most or 5)
     at_least = draw(st.integers(0, most))
+    if at_most is None and draw(st.booleans()):
+        return draw(implications(labels, groups, n_exclusive))
     return {'exclusive': groups[:n_exclusive], 'at_most_one': groups[n_exclusive:], 'at_most': at_most, 'at_least': at_least}
+
+
+@st.composite
+def implications(draw, labels, groups, n_exclusive):
+    "A tree over the labels that stand in no group, with the leaves or the root first; a group may hang on it."
+    free = labels[sum(map(len, groups)) :]
+    pairs = [[b, free[draw(st.integers(0, i))]] for i, b in enumerate(free[1:])]
+    if pairs and draw(st.booleans()):
+        pairs = [pair[::-1] for pair in pairs]
+    elif free and len(groups) > n_exclusive and draw(st.booleans()):
+        pairs += [[label, free[0]] for label in groups[-1]]
+    rules = {'exclusive': groups[:n_exclusive], 'at_most_one': groups[n_exclusive:]}
+    return rules | {'at_most': None, 'at_least': 0, 'implies': pairs}
 
 
 def keeps(on, rules):
     "Does one row of decisions keep the rules, by their words?"
     count = [[sum(on[VOCAB.index(x)] for x in group) for group in rules[kind]] for kind in ('exclusive', 'at_most_one')]
     few = rules['at_least'] <= sum(on) <= (rules['at_most'] or 5)
-    return few and all(n == 1 for n in count[0]) and all(n <= 1 for n in count[1])
+    implied = all(on[VOCAB.index(b)] or not on[VOCAB.index(a)] for a, b in rules.get('implies', ()))
+    return implied and few and all(n == 1 for n in count[0]) and all(n <= 1 for n in count[1])
 
 
 EVERY = np.array(list(itertools.product([False, True], repeat=5)))
@@ -71,9 +87,35 @@ def test_rules_hold_with_a_threshold_for_each_label_and_by_column(probs, rules, 
     stored = Thresholds(VOCAB, thresh, **rules)
     on = stored.above(probs)
     assert all(keeps(row, rules) for row in on)
-    numbers = {kind: [[VOCAB.index(x) for x in group] for group in rules[kind]] for kind in ('exclusive', 'at_most_one')}
+    kinds = {'exclusive', 'at_most_one', 'implies'} & rules.keys()
+    numbers = {kind: [[VOCAB.index(x) for x in group] for group in rules[kind]] for kind in kinds}
     by_column = Thresholds(VOCAB, thresh, **(rules | numbers))
     assert by_column.rules == stored.rules and Thresholds.from_json(by_column.to_json()) == stored
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    hnp.arrays(np.float64, (6, 5), elements=EIGHTHS),
+    st.sampled_from([['abcde'], ['ab', 'cb', 'de'], ['abc', 'adc', 'ec'], ['ab', 'ac', 'de'], ['ba', 'cb', 'db']]),
+    st.lists(EIGHTHS, min_size=5, max_size=5),
+)
+def test_labels_that_imply_others_are_weighed_with_them(probs, chains, thresh):
+    """Each against its own threshold: no other decision that keeps the chains has more probability above them in sum."""
+    if chains == ['abc', 'adc', 'ec']:
+        with pytest.raises(ValueError, match='implies joins labels that imply several'):
+            Thresholds(VOCAB, thresh, implies=chains and [list(x) for x in chains])
+        return
+    chains = [list(chain) for chain in chains]
+    pairs = [[a, b] for chain in chains for a, b in itertools.pairwise(chain)]
+    stored = Thresholds(VOCAB, thresh, implies=chains)
+    assert (
+        stored.implies == pairs
+        and Thresholds(VOCAB, thresh, implies=[*pairs, *pairs]).above(probs).tolist() == stored.above(probs).tolist()
+    )
+    on, rules = stored.above(probs), {'exclusive': [], 'at_most_one': [], 'at_most': None, 'at_least': 0, 'implies': pairs}
+    allowed = EVERY[[keeps(row, rules) for row in EVERY]]
+    assert all(keeps(row, rules) for row in on)
+    assert ((probs - thresh) * on).sum(1) == pytest.approx(((probs - thresh) @ allowed.T).max(1), abs=1e-12)
 
 
 @settings(max_examples=100, deadline=None)
@@ -84,6 +126,7 @@ def test_targets_break_a_rule_if_no_answer_to_the_unknown_keeps_it(targs, rules)
     free = {'exclusive': [], 'at_most_one': [], 'at_most': None, 'at_least': 0}
     alone = [{'exclusive': [g]} for g in rules['exclusive']] + [{'at_most_one': [g]} for g in rules['at_most_one']]
     alone += [{kind: rules[kind]} for kind in ('at_least', 'at_most') if rules[kind]]
+    alone += [{'implies': [pair]} for pair in rules.get('implies', ())]
     found = broken_rules(targs, **rules, vocab=VOCAB, ignore_nan=True)
     assert len(found) == len(alone)
     for said, rule in zip(found, alone, strict=True):
