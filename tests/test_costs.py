@@ -72,11 +72,14 @@ def test_decisions_under_rules_are_the_best_of_all_that_keep_them(probs, rules, 
     """Among all 32 decisions that keep the rules, none has more probability above the threshold in sum."""
     on = Thresholds(VOCAB, thresh, **rules).above(probs)
     allowed = EVERY[[keeps(row, rules) for row in EVERY]]
-    best = ((probs - thresh) @ allowed.T).max(1)
+    sums = (probs - thresh) @ allowed.T
+    best = sums.max(1)
     assert all(keeps(row, rules) for row in on)
     assert ((probs - thresh) * on).sum(1) == pytest.approx(best, abs=1e-12)
+    # means of labels that imply each other may differ in their last digit where two decisions are as good
+    one_best = (sums > best[:, None] - 1e-9).sum(1) == 1 if rules.get('implies') else np.full(4, True)
     if thresh < 1:
-        assert (above(apply_label_rules(probs, VOCAB, **rules), thresh) == on).all()
+        assert (above(apply_label_rules(probs, VOCAB, **rules), thresh) == on)[one_best].all()
     targs = np.eye(4, 5)
     assert scores_at(probs, targs, thresh, rules=rules, vocab=VOCAB) == scores_at(on, targs)
 
