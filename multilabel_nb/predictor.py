@@ -110,6 +110,7 @@ class _Loaded:
         device: str = 'cpu',  # where torch runs; onnxruntime runs on the CPU
         # torch module to put the weights in, where torch cannot build it from its name
         model: Any = None,
+        threads: int | None = None,  # that compute (torch: in all the process)
     ):
         """Load and check a bundle; nothing in it is run as code.
 
@@ -129,7 +130,9 @@ class _Loaded:
         thresh = check_thresh(given, self.vocab, default=config['thresholds'])
         self.thresholds = np.broadcast_to(thresh, len(self.vocab))
         # `(N, 3, size, size)` to `(N, C)`
-        self.probs = start_engine(path, self.engine, config, files, device, model)
+        self.probs = start_engine(
+            path, self.engine, config, files, device, model, threads
+        )
 
 # %% ../nbs/library/predictor.ipynb #cdbffd6b
 _NOT_FINITE = 'the network gives numbers that are not finite'
