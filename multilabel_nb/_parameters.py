@@ -215,6 +215,10 @@ SECTIONS = {
         'RowTargets.encodes': 'Parameters\n----------\nrow : pd.Series\n    one row of a table of `read_labels`',
         'RowTargets.decodes': 'Parameters\n----------\ntargs : TensorMultiCategory\n    `(C,)`',
     },
+    'scale': {
+        'start_ray': 'Parameters\n----------\nworkers : int, default 2\n    processors to share out; one more is for reading and writing\nmemory : int, default 2 ** 29\n    bytes that processes share, in /dev/shm or /tmp',
+        'predict_table': 'Parameters\n----------\nbundle : str | Path\n    folder or `.zip`, at the same path on every machine\npaths : str | Path | Iterable\n    a list, a folder, or a Parquet file or folder `….parquet` with a column `image`\nout : str | Path\n    folder of Parquet files to make, which every machine sees\nworkers : int, default 2\n    processes\nthreads : int, default 1\n    of each: to open images, and of onnxruntime or torch\nbatch : int, default 256\n    paths that a worker is given at once; lost if it dies\nbs : int, default 8\n    images that pass through the network at once\n**options : Any\n    of `Predictor`: `engine`, `thresh`, `device`\n\nReturns\n-------\nPath\n    `out`: `image`, `labels`, `error`, `prob_<label>`, in no certain order',
+    },
     'sources': {
         'missing_files': 'Parameters\n----------\nfolder : str | Path\n    folder that may hold a set\nname : str\n    planet_sample, pascal_2007, biwi_head_pose or bears\n\nReturns\n-------\nlist[str]\n    the patterns of which the folder holds no file; empty if all is there',
         'is_standin': 'Parameters\n----------\nsrc : str | Path\n    folder of a data set\n\nReturns\n-------\nbool\n    True if this package generated it',

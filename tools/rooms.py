@@ -42,6 +42,7 @@ ROOMS = {
     'bundle': 'numpy PIL',
     'predictor': 'numpy PIL',
     'command': 'numpy PIL',
+    'scale': '',
     'regression': 'fastai torch numpy pandas tqdm',
     'exercises.*': '*',
 }
