@@ -126,6 +126,8 @@ from .review.page import read_verdicts as read_verdicts
 from .review.page import review_page as review_page
 from .row_targets import RowTargets as RowTargets
 from .row_targets import check_table as check_table
+from .scale import predict_table as predict_table
+from .scale import start_ray as start_ray
 from .sources import bears as bears
 from .sources import biwi_head_pose as biwi_head_pose
 from .sources import data_in_use as data_in_use

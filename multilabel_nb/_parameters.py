@@ -178,7 +178,7 @@ SECTIONS = {
     },
     'predictor': {
         'Prediction': "Parameters\n----------\nimage : str\n    its path, or which item of the list it was\nlabels : list[str] | None\n    those that are on, in the order of the vocabulary; None if there is no answer\nprobs : dict[str, float] | None\n    every label's probability\nerror : str | None, default None\n    why there is no answer",
-        'Predictor': "Parameters\n----------\npath : str | Path\n    a bundle: folder or `.zip`\nengine : str, default 'auto'\n    'onnx', 'torch', or 'auto': onnx where the bundle and the machine have it\nthresh : float | Sequence[float] | dict[str, float] | None, default None\n    in place of the bundle's: one number, one per label, or by name\ndevice : str, default 'cpu'\n    where torch runs; onnxruntime runs on the CPU\nmodel : Any, default None\n    torch module to put the weights in, where torch cannot build it from its name",
+        'Predictor': "Parameters\n----------\npath : str | Path\n    a bundle: folder or `.zip`\nengine : str, default 'auto'\n    'onnx', 'torch', or 'auto': onnx where the bundle and the machine have it\nthresh : float | Sequence[float] | dict[str, float] | None, default None\n    in place of the bundle's: one number, one per label, or by name\ndevice : str, default 'cpu'\n    where torch runs; onnxruntime runs on the CPU\nmodel : Any, default None\n    torch module to put the weights in, where torch cannot build it from its name\nthreads : int | None, default None\n    that compute (torch: in all the process)",
         'Prediction.present': 'Returns\n-------\ndict[str, float]\n    what is on, the most probable first',
         'Predictor.predict': 'Parameters\n----------\nimage : Any\n    as `images.open_rgb` takes it: path, bytes, open file, array, …\n\nReturns\n-------\nPrediction\n    labels and probabilities',
         'Predictor.iter': "Parameters\n----------\nimages : Iterable\n    of what `predict` takes; it is read as it is needed\nbs : int, default 8\n    pictures that pass through the network at once\nworkers : int | None, default None\n    threads that open pictures; None: one a core\non_error : str, default 'raise'\n    'row': a prediction with an `error`, others go on\n\nReturns\n-------\nIterator[Prediction]\n    in the order of `images`",
@@ -224,6 +224,10 @@ SECTIONS = {
         'RowTargets': 'Parameters\n----------\nvocab : list[str]\n    C labels',
         'RowTargets.encodes': 'Parameters\n----------\nrow : pd.Series\n    one row of a table of `read_labels`',
         'RowTargets.decodes': 'Parameters\n----------\ntargs : TensorMultiCategory\n    `(C,)`',
+    },
+    'scale': {
+        'start_ray': 'Parameters\n----------\nworkers : int, default 2\n    processors to share out; one more is for reading and writing\nmemory : int, default 2 ** 29\n    bytes that processes share, in /dev/shm or /tmp',
+        'predict_table': 'Parameters\n----------\nbundle : str | Path\n    folder or `.zip`, at the same path on every machine\npaths : str | Path | Iterable\n    a list, a folder, or a Parquet file or folder `….parquet` with a column `image`\nout : str | Path\n    folder of Parquet files to make, which every machine sees\nworkers : int, default 2\n    processes\nthreads : int, default 1\n    of each: to open images, and of onnxruntime or torch\nbatch : int, default 256\n    paths that a worker is given at once; lost if it dies\nbs : int, default 8\n    images that pass through the network at once\n**options : Any\n    of `Predictor`: `engine`, `thresh`, `device`\n\nReturns\n-------\nPath\n    `out`: `image`, `labels`, `error`, `prob_<label>`, in no certain order',
     },
     'sources': {
         'missing_files': 'Parameters\n----------\nfolder : str | Path\n    folder that may hold a set\nname : str\n    planet_sample, pascal_2007, biwi_head_pose or bears\n\nReturns\n-------\nlist[str]\n    the patterns of which the folder holds no file; empty if all is there',

@@ -12,13 +12,16 @@ import io
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
-from typing import Any
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain, islice
+from typing import Any, BinaryIO
 
 from PIL import Image
 
 from .bundle_files import WEIGHTS, load_config
+from .files import locked
 from multilabel_nb.predictor import (
     Prediction,
     Predictor,
@@ -85,6 +88,17 @@ def _parse_thresh(texts: Sequence[str]) -> float | dict[str, float] | None:
     return {label: float(number) for label, _, number in by_name}
 
 
+def _parse_shard(text: str | None) -> tuple[int, int]:
+    # '2/4' to 1, 4: where to begin, and how far apart
+    try:
+        i, n = map(int, (text or '1/1').split('/'))
+    except ValueError:
+        i, n = 0, 0
+    if not 1 <= i <= n:
+        raise ValueError(f'--shard takes I/N, as 1/4 to 4/4, got {text!r}')
+    return i - 1, n
+
+
 _EPILOG = (
     'Exit status: 0 all images predicted; 1 some could not be (they are named on '
     'standard error and in the output); 2 wrong usage, or a bundle that is not in '
@@ -118,7 +132,27 @@ _ARGUMENTS = {
         'type': int,
         'help': 'threads that open images (default: one for each core)',
     },
-    '--no-progress': {'action': 'store_true', 'help': 'no bar, even on a terminal'},
+    '--threads': {
+        'type': int,
+        'help': 'threads of onnxruntime or torch (default: one for each core)',
+    },
+    '--shard': {
+        'metavar': 'I/N',
+        'help': 'only every N-th path, from the I-th on: 1/4, 2/4, 3/4, 4/4 are all',
+    },
+    '--resume': {
+        'metavar': 'FILE',
+        'help': 'write to FILE (with --csv or --json); the same command, run again '
+        'after it was killed, goes on where FILE ends',
+    },
+    '--progress': {
+        **{'action': 'store_true', 'default': None},
+        'help': 'say how far it is, on a terminal or not',
+    },
+    '--no-progress': {
+        **{'action': 'store_false', 'dest': 'progress'},
+        'help': 'no bar, even on a terminal',
+    },
 }
 
 # %% ../nbs/library/command.ipynb #7e8a4db3
@@ -138,8 +172,13 @@ def _parser() -> Any:
     return parser
 
 # %% ../nbs/library/command.ipynb #6211e2ac
-def _writer(args: Any, vocab: Sequence[str]) -> Callable[[Prediction], str]:
-    # a prediction as text, with the end of its line; a CSV's header is written at once
+def _csv_line(row: Sequence[str]) -> str:
+    csv.writer(buffer := io.StringIO(), lineterminator='\n').writerow(row)
+    return buffer.getvalue()
+
+
+def _writer(args: Any, vocab: Sequence[str]) -> tuple[str, Callable[[Prediction], str]]:
+    # the header, and what makes a line of a prediction
     def as_json(p: Prediction) -> str:
         probs = p.probs and {label: round(v, 6) for label, v in p.probs.items()}
         return json.dumps({**p._asdict(), 'probs': probs}) + '\n'
@@ -150,19 +189,104 @@ def _writer(args: Any, vocab: Sequence[str]) -> Callable[[Prediction], str]:
 
     def as_csv(p: Prediction) -> str:
         probs = (f'{p.probs[label]:.6f}' if p.probs else '' for label in vocab)
-        row = [p.image, ';'.join(p.labels or ()), p.error or '', *probs]
-        csv.writer(buffer := io.StringIO(), lineterminator='\n').writerow(row)
-        return buffer.getvalue()
+        return _csv_line([p.image, ';'.join(p.labels or ()), p.error or '', *probs])
 
     if not args.csv:
-        return as_json if args.json else as_text
+        return '', as_json if args.json else as_text
     if odd := [label for label in vocab if ';' in label]:
         raise ValueError(
             f'the label {odd[0]!r} holds a ";", which stands between labels in a CSV; '
             'use --json'
         )
-    csv.writer(sys.stdout, lineterminator='\n').writerow(_columns(vocab))
-    return as_csv
+    return _csv_line(_columns(vocab)), as_csv
+
+# %% ../nbs/library/command.ipynb #f1dfbc49
+def _rows(file: BinaryIO, as_csv: bool) -> Iterator[bytes]:
+    # the whole ones; in a CSV, a line break between quotes ends none
+    row = b''
+    for line in file:
+        row += line
+        if line.endswith(b'\n') and not (as_csv and row.count(b'"') % 2):
+            yield row
+            row = b''
+
+
+def _read_row(row: bytes, as_csv: bool) -> tuple[str | None, bool]:
+    # the name of the image, None if this is no row of ours; and whether it failed
+    try:
+        text = row.decode(errors='surrogateescape')
+        if as_csv:
+            image, _, error, *_ = next(csv.reader(io.StringIO(text, newline='')))
+            return image, bool(error)
+        said = json.loads(text)
+        return said['image'], bool(said['error'])
+    except (ValueError, LookupError, TypeError):
+        return None, False
+
+# %% ../nbs/library/command.ipynb #33861577
+def _kept(
+    file: BinaryIO, header: bytes, args: Any, files: Iterator[str]
+) -> tuple[Iterator[str], int, int]:
+    # cut behind the last whole batch; the paths to do, those done, those that failed
+    begin = header or b'{"image": '
+    if not begin.startswith(file.read(len(begin))):
+        raise ValueError(f'{args.resume}: does not begin as this command writes it')
+    file.seek(0)
+    file.write(header)
+    end, done, failed, batch = len(header), 0, 0, []
+    for n, row in enumerate(_rows(file, args.csv), 1):
+        path, (image, error) = next(files, None), _read_row(row, args.csv)
+        if image is None or image != path:
+            raise ValueError(
+                f'{args.resume}: row {n} is of {image!r} and path {n} is {path!r}; it '
+                'was written for other paths, another shard or in another form'
+            )
+        batch.append((path, error, len(row)))
+        if len(batch) == args.bs:
+            end, done = end + sum(size for *_, size in batch), n
+            failed, batch = failed + sum(error for _, error, _ in batch), []
+    file.seek(end)
+    file.truncate()
+    return chain([path for path, *_ in batch], files), done, failed
+
+# %% ../nbs/library/command.ipynb #c2ee3935
+@contextmanager
+def _output(args: Any, header: str, files: Iterator[str]) -> Iterator[tuple]:
+    # what writes a row; the paths to do, how many are done, and how many of them failed
+    if not args.resume:
+        sys.stdout.write(header)
+        yield sys.stdout.write, files, 0, 0
+        sys.stdout.flush()
+        return
+    with locked(f'{args.resume}.lock'):
+        open(args.resume, 'ab').close()  # there is one
+        with open(args.resume, 'r+b') as file:
+
+            def write(row: str) -> None:
+                file.write(row.encode(errors='surrogateescape'))
+                file.flush()
+
+            yield write, *_kept(file, header.encode(), args, files)
+
+# %% ../nbs/library/command.ipynb #e6775bf2
+def _told(
+    answers: Iterable, done: int, total: int | None, every: float = 10
+) -> Iterator[Prediction]:
+    # a line on standard error every so many seconds, and at the end
+    def say(n: int) -> None:
+        of = '' if total is None else f' of {total}'
+        rate = n / max(time.monotonic() - began, 1e-3)
+        at = f'{done + n}{of} images, {rate:.1f} a second'
+        print(f'multilabel-predict: {at}', file=sys.stderr, flush=True)
+
+    began = last = time.monotonic()
+    n = 0
+    for n, p in enumerate(answers, 1):
+        yield p
+        if time.monotonic() - last >= every:
+            last = time.monotonic()
+            say(n)
+    say(n)
 
 # %% ../nbs/library/command.ipynb #ca2e1126
 def _needs_torch(args: Any) -> bool:
@@ -170,33 +294,47 @@ def _needs_torch(args: Any) -> bool:
     return WEIGHTS in _files_for(args.bundle, wanted, None, load_config(args.bundle))
 
 
+def _files(args: Any) -> tuple[Iterator[str], int | None]:
+    # the paths of this shard, and how many where that is known
+    found = [None if path == '-' else _expand(path) for path in args.paths]
+    first, step = _parse_shard(args.shard)
+    files = chain.from_iterable(_lines() if fs is None else fs for fs in found)
+    known = None if None in found else range(first, sum(map(len, found)), step)
+    return islice(files, first, None, step), known and len(known)
+
+
 def _predict(args: Any) -> int:
     # predict and write; the exit status
-    found = [None if path == '-' else _expand(path) for path in args.paths]
-    shown = sys.stderr.isatty() and not args.no_progress
+    files, total = _files(args)
+    bar = sys.stderr.isatty()
+    shown = bar if args.progress is None else args.progress
+    if args.resume and not (args.csv or args.json):
+        raise ValueError('--resume takes --csv or --json')
     if shown and _needs_torch(args):
         print('multilabel-predict: loading torch takes seconds', file=sys.stderr)
-    predictor = Predictor(args.bundle, args.engine, _parse_thresh(args.thresh))
-    files = chain.from_iterable(_lines() if fs is None else fs for fs in found)
-    answers = predictor.iter(files, args.bs, args.workers, 'row')
-    write = _writer(args, predictor.vocab)
-    if shown:
-        answers = _bar(answers, None if None in found else sum(map(len, found)))
-    failed = 0
-    for p in answers:
-        sys.stdout.write(write(p))
-        if p.error:
-            failed += 1
-            said = p.error if p.image in p.error else f'{p.image}: {p.error}'
-            print(f'multilabel-predict: {said}', file=sys.stderr)
-    sys.stdout.flush()
+    thresh = _parse_thresh(args.thresh)
+    predictor = Predictor(args.bundle, args.engine, thresh, threads=args.threads)
+    header, line = _writer(args, predictor.vocab)
+    predictor.iter([], args.bs, args.workers)  # refuses them before FILE is touched
+    with _output(args, header, files) as (write, todo, done, failed):
+        answers = predictor.iter(todo, args.bs, args.workers, 'row')
+        if shown and bar:
+            answers = _bar(answers, None if total is None else total - done)
+        elif shown:
+            answers = _told(answers, done, total)
+        for p in answers:
+            write(line(p))
+            if p.error:
+                failed += 1
+                said = p.error if p.image in p.error else f'{p.image}: {p.error}'
+                print(f'multilabel-predict: {said}', file=sys.stderr)
     return int(failed > 0)
 
 # %% ../nbs/library/command.ipynb #e0edfadd
 def main(
     argv: Sequence[str] | None = None,  # arguments; None: those of the process
 ) -> int:  # exit status: 0 well, 1 images failed, 2 usage or bundle, 130 interrupted
-    """The command `multilabel-predict BUNDLE PATHS… [--csv|--json] [--thresh T]`.
+    """The command `multilabel-predict BUNDLE PATHS… [--csv|--json] [--thresh T] …`.
 
     Raises `SystemExit` for arguments that cannot be parsed, as `argparse` does.
 

@@ -25,11 +25,14 @@ _SESSION = {
 }
 
 
-def _onnx_engine(graph: bytes) -> Callable[[np.ndarray], np.ndarray]:
+def _onnx_engine(
+    graph: bytes, threads: int | None
+) -> Callable[[np.ndarray], np.ndarray]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what goes wrong is raised, not printed
+    options.intra_op_num_threads = threads or 0  # 0: one for each core
     for key, value in _SESSION.items():
         options.add_session_config_entry(key, value)
     cpu = ['CPUExecutionProvider']
@@ -76,10 +79,13 @@ def _torch_engine(
     weights: bytes,  # safetensors
     device: str,  # as torch names it
     model: Any,  # the network, if the user hands it over
+    threads: int | None,  # of the whole process
 ) -> Callable[[np.ndarray], np.ndarray]:
     import torch
     from safetensors.torch import load
 
+    if threads:
+        torch.set_num_threads(threads)
     held = load(weights).items()
     state = {k: x.float() if x.is_floating_point() else x for k, x in held}
     network = copy.deepcopy(unwrap(model)).float() if model else _rebuilt(config, state)
@@ -96,7 +102,9 @@ def _torch_engine(
     return logits
 
 # %% ../nbs/library/engines.ipynb #eefe699e
-def _check_engine(path: Any, name: str, device: str) -> None:
+def _check_engine(path: Any, name: str, device: str, threads: int | None) -> None:
+    if threads is not None and threads < 1:
+        raise ValueError(f'threads must be at least 1, got {threads}')
     needs = 'onnxruntime' if name == 'onnx' else 'torch'
     if find_spec(needs) is None:
         raise ImportError(
@@ -159,6 +167,8 @@ def start_engine(
     files: dict[str, bytes],  # the one that the engine needs, its digest checked
     device: str = 'cpu',  # for torch
     model: Any = None,  # for torch: the network, if not to be rebuilt by name
+    # that compute; None: one for each core. In torch they are those of the process
+    threads: int | None = None,
 ) -> Callable[[np.ndarray], np.ndarray]:  # pictures `(N, 3, H, W)` to probabilities
     """Load a network, try it, and return the function that gives its probabilities.
 
@@ -171,12 +181,12 @@ def start_engine(
     ImportError, ValueError
         If the engine is not installed, or has no such device.
     """
-    _check_engine(path, name, device)
+    _check_engine(path, name, device, threads)
     try:
         logits = (
-            _onnx_engine(files[ONNX])
+            _onnx_engine(files[ONNX], threads)
             if name == 'onnx'
-            else _torch_engine(config, files[WEIGHTS], device, model)
+            else _torch_engine(config, files[WEIGHTS], device, model, threads)
         )
         _try_engine(path, logits, config)
     except (ImportError, BundleError):

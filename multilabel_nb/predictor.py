@@ -116,6 +116,7 @@ class _Loaded:
         device: str = 'cpu',  # where torch runs; onnxruntime runs on the CPU
         # torch module to put the weights in, where torch cannot build it from its name
         model: Any = None,
+        threads: int | None = None,  # that compute (torch: in all the process)
     ):
         """Load and check a bundle; nothing in it is run as code.
 
@@ -136,7 +137,9 @@ class _Loaded:
         self.thresholds = np.broadcast_to(thresh, len(self.vocab))
         self.stored = stored_thresholds(config, self.thresholds)  # with all rules
         # `(N, 3, size, size)` to `(N, C)`
-        self.probs = start_engine(path, self.engine, config, files, device, model)
+        self.probs = start_engine(
+            path, self.engine, config, files, device, model, threads
+        )
 
 # %% ../nbs/library/predictor.ipynb #cdbffd6b
 _NOT_FINITE = 'the network gives numbers that are not finite'

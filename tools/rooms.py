@@ -43,6 +43,7 @@ ROOMS = {
     'bundle': 'numpy PIL',
     'predictor': 'numpy PIL',
     'command': 'numpy PIL',
+    'scale': '',
     'regression': 'fastai torch numpy pandas tqdm',
     'exercises.*': '*',
 }
