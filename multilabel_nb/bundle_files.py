@@ -24,6 +24,7 @@ from stat import S_ISREG
 from typing import Any
 
 from .checks import check_groups, check_thresh, check_vocab
+from .data_drift import histogram_from
 from .files import locked, write_atomically
 
 # %% ../nbs/library/bundle_files.ipynb #5b691f47
@@ -160,6 +161,10 @@ _FIELDS = {  # each field of config.json: is it right, and what it must be
         lambda x: _is_dict(x, lambda v: isinstance(v, str)),
         'names of libraries, each with its version as text',
     ),
+    'reference': (  # may be missing: older bundles have none
+        lambda x: x is None or isinstance(x, dict),
+        'null, or the numbers of a histogram for each label',
+    ),
     'files': (
         lambda x: _is_dict(x, _is_entry) and {WEIGHTS} <= set(x) <= {WEIGHTS, ONNX},
         f'{WEIGHTS} and perhaps {ONNX}, each with bytes and sha256',
@@ -196,7 +201,7 @@ def check_config(
     Traceback (most recent call last):
     multilabel_nb.bundle_files.BundleError: a.zip: must hold one object, not list
     """
-    _check_fields(config, _FIELDS, where)
+    _check_fields({'reference': None, **config}, _FIELDS, where)
     _check_fields(config['pretrained_cfg'], _PICTURE, f'{where}: pretrained_cfg')
     if unknown := sorted(set(config) - set(_FIELDS)):
         raise BundleError(f'{where}: unknown field {unknown[0]!r}')
@@ -205,6 +210,8 @@ def check_config(
     fits += [('thresholds', check_thresh, config['thresholds'], vocab)]
     fits += [('exclusive', check_groups, config['exclusive'], vocab)]
     fits += [('calibration', check_vocab, vocab, len(x)) for x in calibration.values()]
+    if config.get('reference') is not None:
+        fits += [('reference', histogram_from, config['reference'], vocab)]
     for field, check, *args in fits:
         try:
             check(*args)

@@ -16,9 +16,16 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from .bundle_files import WEIGHTS, load_config
+from multilabel_nb.data_drift import (
+    ProbHistogram,
+    compare_histograms,
+    histogram_from,
+)
+from .files import write_atomically
 from multilabel_nb.predictor import (
     Prediction,
     Predictor,
@@ -118,6 +125,11 @@ _ARGUMENTS = {
         'type': int,
         'help': 'threads that open images (default: one for each core)',
     },
+    '--drift': {
+        'metavar': 'FILE',
+        'help': 'then write there, as CSV, how the probabilities of each label differ '
+        "from the bundle's reference",
+    },
     '--no-progress': {'action': 'store_true', 'help': 'no bar, even on a terminal'},
 }
 
@@ -164,6 +176,41 @@ def _writer(args: Any, vocab: Sequence[str]) -> Callable[[Prediction], str]:
     csv.writer(sys.stdout, lineterminator='\n').writerow(_columns(vocab))
     return as_csv
 
+# %% ../nbs/library/command.ipynb #a50cbb8d
+def _write_report(file: str, before: ProbHistogram, after: ProbHistogram) -> None:
+    table = io.StringIO()
+    columns = {'label': before.vocab, **compare_histograms(before, after)}
+    rows = csv.writer(table, lineterminator='\n')
+    rows.writerow(columns)
+    for row in zip(*columns.values(), strict=True):
+        rows.writerow(f'{x:.6g}' if isinstance(x, float) else x for x in row)
+    write_atomically(file, table.getvalue().encode())
+
+
+def _with_report(args: Any, predictor: Predictor, answers: Iterator) -> Iterator:
+    # the same answers; the report is written when the last one has passed
+    reference, folder = predictor.config.get('reference'), os.path.dirname(args.drift)
+    if reference is None:
+        hint = 'save_bundle(…, reference=probs) puts one in'
+        raise ValueError(f'{args.bundle}: holds no reference for --drift; {hint}')
+    if os.path.isdir(args.drift) or not os.path.isdir(folder or '.'):
+        raise ValueError(f'{args.drift}: must be a file, in a folder that is there')
+    before = histogram_from(reference, predictor.vocab)
+    after = ProbHistogram(before.vocab, before.thresh)
+
+    def counted() -> Iterator:
+        for p in answers:
+            if p.probs:
+                after.update(np.array([list(p.probs.values())], np.float32))
+            yield p
+        if after.counts.any():
+            _write_report(args.drift, before, after)
+        else:
+            no = 'not written, since no image was predicted'
+            print(f'multilabel-predict: {args.drift}: {no}', file=sys.stderr)
+
+    return counted()
+
 # %% ../nbs/library/command.ipynb #ca2e1126
 def _needs_torch(args: Any) -> bool:
     wanted = _choose_engine(args.engine, 'cpu', None)
@@ -179,6 +226,8 @@ def _predict(args: Any) -> int:
     predictor = Predictor(args.bundle, args.engine, _parse_thresh(args.thresh))
     files = chain.from_iterable(_lines() if fs is None else fs for fs in found)
     answers = predictor.iter(files, args.bs, args.workers, 'row')
+    if args.drift:
+        answers = _with_report(args, predictor, answers)
     write = _writer(args, predictor.vocab)
     if shown:
         answers = _bar(answers, None if None in found else sum(map(len, found)))

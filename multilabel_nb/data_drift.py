@@ -106,7 +106,8 @@ def histogram_from(
         setattr(found, name, array)
     n = found.counts.sum(1)
     if not n.all() or (n != n[0]).any() or (found.on > n).any():
-        raise ValueError('counts must hold as many pictures for each label, on no more')
+        said = 'of at least one picture, the same for each label, and on no more of it'
+        raise ValueError(f'counts must sum to a number {said}')
     return found
 
 # %% ../nbs/library/data_drift.ipynb #d6f1d524
