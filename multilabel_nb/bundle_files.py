@@ -161,10 +161,6 @@ _FIELDS = {  # each field of config.json: is it right, and what it must be
         lambda x: _is_dict(x, lambda v: isinstance(v, str)),
         'names of libraries, each with its version as text',
     ),
-    'reference': (  # may be missing: older bundles have none
-        lambda x: x is None or isinstance(x, dict),
-        'null, or the numbers of a histogram for each label',
-    ),
     'files': (
         lambda x: _is_dict(x, _is_entry) and {WEIGHTS} <= set(x) <= {WEIGHTS, ONNX},
         f'{WEIGHTS} and perhaps {ONNX}, each with bytes and sha256',
@@ -201,16 +197,16 @@ def check_config(
     Traceback (most recent call last):
     multilabel_nb.bundle_files.BundleError: a.zip: must hold one object, not list
     """
-    _check_fields({'reference': None, **config}, _FIELDS, where)
+    _check_fields(config, _FIELDS, where)
     _check_fields(config['pretrained_cfg'], _PICTURE, f'{where}: pretrained_cfg')
-    if unknown := sorted(set(config) - set(_FIELDS)):
+    if unknown := sorted(set(config) - {*_FIELDS, 'reference'}):
         raise BundleError(f'{where}: unknown field {unknown[0]!r}')
     vocab, calibration = config['label_names'], config['calibration'] or {}
     fits = [('label_names', check_vocab, vocab, config['num_classes'])]
     fits += [('thresholds', check_thresh, config['thresholds'], vocab)]
     fits += [('exclusive', check_groups, config['exclusive'], vocab)]
     fits += [('calibration', check_vocab, vocab, len(x)) for x in calibration.values()]
-    if config.get('reference') is not None:
+    if 'reference' in config:  # older bundles have none
         fits += [('reference', histogram_from, config['reference'], vocab)]
     for field, check, *args in fits:
         try:
