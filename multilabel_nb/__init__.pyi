@@ -26,6 +26,12 @@ from .checks import check_weights as check_weights
 from .choosing import TunedThresholds as TunedThresholds
 from .choosing import tune_thresholds as tune_thresholds
 from .costs import decision_cost as decision_cost
+from .data_drift import EDGES as EDGES
+from .data_drift import ProbHistogram as ProbHistogram
+from .data_drift import as_histogram as as_histogram
+from .data_drift import compare_histograms as compare_histograms
+from .data_drift import drift as drift
+from .data_drift import histogram_from as histogram_from
 from .datablock import multilabel_datablock as multilabel_datablock
 from .datasets import PILImageRGB as PILImageRGB
 from .datasets import multilabel_dataloaders as multilabel_dataloaders

@@ -31,6 +31,7 @@ from multilabel_nb.bundle_files import (
     write_bundle,
 )
 from .checks import check_thresh, check_vocab
+from .data_drift import as_histogram
 from .decisions import Thresholds
 from .engines import start_engine, unwrap
 from .files import digest
@@ -272,6 +273,9 @@ def save_bundle(
     overwrite: bool = False,  # replace the bundle that is there
     onnx: bool = True,  # also write the graph for onnxruntime
     progress: bool = True,  # say on standard error that writing ONNX takes seconds
+    # of the pictures that `thresh` was chosen on, never of training pictures:
+    # probabilities `(N, C)`, calibrated where the bundle is, or a `ProbHistogram`
+    reference: Any = None,
 ) -> Path:  # `path`
     """Write all that prediction needs, after both engines gave the model's answers.
 
@@ -304,6 +308,9 @@ def save_bundle(
     _check_packages(path, onnx)
     config = _labels(vocab, thresh, exclusive, calibration)
     config |= _described(unwrap(model), size, mean, std) | _about(data_digest, scores)
+    if reference is not None:
+        told = reference, config['label_names'], config['thresholds']
+        config['reference'] = as_histogram(*told).to_dict()
     check_config({**config, 'files': _NO_FILES}, str(path))  # before the long part
     network = copy.deepcopy(unwrap(model)).cpu().float().eval()
     expected = _expected(path, network, size, config['num_classes'])

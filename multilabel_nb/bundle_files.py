@@ -24,6 +24,7 @@ from stat import S_ISREG
 from typing import Any
 
 from .checks import check_groups, check_implies, check_thresh, check_vocab
+from .data_drift import histogram_from
 from .decisions import Thresholds
 from .files import locked, write_atomically
 
@@ -244,7 +245,7 @@ def check_config(
         config = {**_RULES, 'tuning': _TUNING, **config, **now}
     _check_fields(config, _FIELDS, where)
     _check_fields(config['pretrained_cfg'], _PICTURE, f'{where}: pretrained_cfg')
-    if unknown := sorted(set(config) - set(_FIELDS)):
+    if unknown := sorted(set(config) - {*_FIELDS, 'reference'}):
         raise BundleError(f'{where}: unknown field {unknown[0]!r}')
     vocab, calibration = config['label_names'], config['calibration'] or {}
     fits = [('label_names', check_vocab, vocab, config['num_classes'])]
@@ -255,6 +256,8 @@ def check_config(
     fits += [('implies', check_implies, config['implies'], vocab)]
     fits += [('calibration', check_vocab, vocab, len(x)) for x in calibration.values()]
     fits += [('rules', stored_thresholds, config)]
+    if 'reference' in config:  # older bundles have none
+        fits += [('reference', histogram_from, config['reference'], vocab)]
     for field, check, *args in fits:
         try:
             check(*args)

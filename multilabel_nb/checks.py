@@ -28,7 +28,7 @@ def _array(x: Any) -> np.ndarray:
 def _numbers(x: Any, name: str) -> np.ndarray:
     try:
         array = _array(x)
-    except (TypeError, ValueError) as e:
+    except (TypeError, ValueError, OverflowError) as e:
         raise ValueError(f'{name} must be a table of numbers: {e}') from None
     if array.dtype.kind not in 'fiub':
         raise ValueError(f'{name} must be a table of numbers, got {array.dtype}')

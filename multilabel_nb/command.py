@@ -18,10 +18,16 @@ from contextlib import contextmanager
 from itertools import chain, islice
 from typing import Any, BinaryIO
 
+import numpy as np
 from PIL import Image
 
 from .bundle_files import WEIGHTS, load_config
-from .files import locked
+from multilabel_nb.data_drift import (
+    ProbHistogram,
+    compare_histograms,
+    histogram_from,
+)
+from .files import locked, write_atomically
 from multilabel_nb.predictor import (
     Prediction,
     Predictor,
@@ -152,6 +158,11 @@ _ARGUMENTS = {
     '--no-progress': {
         **{'action': 'store_false', 'dest': 'progress'},
         'help': 'no bar, even on a terminal',
+    },
+    '--drift': {
+        'metavar': 'FILE',
+        'help': 'then write there, as CSV, how the probabilities of each label differ '
+        "from the bundle's reference",
     },
 }
 
@@ -288,6 +299,41 @@ def _told(
             say(n)
     say(n)
 
+# %% ../nbs/library/command.ipynb #a50cbb8d
+def _write_report(file: str, before: ProbHistogram, after: ProbHistogram) -> None:
+    table = io.StringIO()
+    columns = {'label': before.vocab, **compare_histograms(before, after)}
+    rows = csv.writer(table, lineterminator='\n')
+    rows.writerow(columns)
+    for row in zip(*columns.values(), strict=True):
+        rows.writerow(f'{x:.6g}' if isinstance(x, float) else x for x in row)
+    write_atomically(file, table.getvalue().encode())
+
+
+def _with_report(args: Any, predictor: Predictor, answers: Iterator) -> Iterator:
+    # the same answers; the report is written when the last one has passed
+    reference, folder = predictor.config.get('reference'), os.path.dirname(args.drift)
+    if reference is None:
+        hint = 'save_bundle(…, reference=probs) puts one in'
+        raise ValueError(f'{args.bundle}: holds no reference for --drift; {hint}')
+    if os.path.isdir(args.drift) or not os.path.isdir(folder or '.'):
+        raise ValueError(f'{args.drift}: must be a file, in a folder that is there')
+    before = histogram_from(reference, predictor.vocab)
+    after = ProbHistogram(before.vocab, before.thresh)
+
+    def counted() -> Iterator:
+        for p in answers:
+            if p.probs:
+                after.update(np.array([list(p.probs.values())], np.float32))
+            yield p
+        if after.counts.any():
+            _write_report(args.drift, before, after)
+        else:
+            no = 'not written, since no image was predicted'
+            print(f'multilabel-predict: {args.drift}: {no}', file=sys.stderr)
+
+    return counted()
+
 # %% ../nbs/library/command.ipynb #ca2e1126
 def _needs_torch(args: Any) -> bool:
     wanted = _choose_engine(args.engine, 'cpu', None)
@@ -310,6 +356,8 @@ def _predict(args: Any) -> int:
     shown = bar if args.progress is None else args.progress
     if args.resume and not (args.csv or args.json):
         raise ValueError('--resume takes --csv or --json')
+    if args.resume and args.drift:
+        raise ValueError('--drift needs all rows of one run, so not --resume')
     if shown and _needs_torch(args):
         print('multilabel-predict: loading torch takes seconds', file=sys.stderr)
     thresh = _parse_thresh(args.thresh)
@@ -318,6 +366,8 @@ def _predict(args: Any) -> int:
     predictor.iter([], args.bs, args.workers)  # refuses them before FILE is touched
     with _output(args, header, files) as (write, todo, done, failed):
         answers = predictor.iter(todo, args.bs, args.workers, 'row')
+        if args.drift:
+            answers = _with_report(args, predictor, answers)
         if shown and bar:
             answers = _bar(answers, None if total is None else total - done)
         elif shown:

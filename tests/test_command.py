@@ -191,6 +191,7 @@ def test_command_names_what_fails_and_goes_on(good, pictures, capsys):
         (['{good}', '{pictures}', '--shard', '0/4'], 'shard.*0/4'),
         (['{good}', '{pictures}', '--shard', '2'], 'shard'),
         (['{good}', '{pictures}', '--resume', '{tmp}/out'], '--csv or --json'),
+        (['{good}', '{pictures}', '--csv', '--resume', '{tmp}/out', '--drift', '{tmp}/report'], 'not --resume'),
         (['{good}', '{pictures}', '--csv', '--resume', '{tmp}/gone/out'], 'gone'),
         (['{good}', '{pictures}', '--csv', '--resume', '{pictures}/notes.txt'], 'notes.txt: does not begin'),
         (['{good}', '{pictures}', '--json', '--resume', '{pictures}/notes.txt'], 'notes.txt: does not begin'),

@@ -37,6 +37,7 @@ ROOMS = {
     'explain': 'torch numpy',
     'doubt': 'numpy pandas tqdm',
     'review.*': 'numpy pandas',
+    'data_drift': 'numpy',
     'inference': 'numpy PIL',
     'bundle_files': '',
     'engines': 'numpy',
