@@ -310,8 +310,8 @@ def _write_report(file: str, before: ProbHistogram, after: ProbHistogram) -> Non
     write_atomically(file, table.getvalue().encode())
 
 
-def _with_report(args: Any, predictor: Predictor, answers: Iterator) -> Iterator:
-    # the same answers; the report is written when the last one has passed
+def _with_report(args: Any, predictor: Predictor) -> Callable[[Iterator], Iterator]:
+    # passes answers on; the report is written when the last one has passed
     reference, folder = predictor.config.get('reference'), os.path.dirname(args.drift)
     if reference is None:
         hint = 'save_bundle(…, reference=probs) puts one in'
@@ -321,7 +321,7 @@ def _with_report(args: Any, predictor: Predictor, answers: Iterator) -> Iterator
     before = histogram_from(reference, predictor.vocab)
     after = ProbHistogram(before.vocab, before.thresh)
 
-    def counted() -> Iterator:
+    def counted(answers: Iterator) -> Iterator:
         for p in answers:
             if p.probs:
                 after.update(np.array([list(p.probs.values())], np.float32))
@@ -332,7 +332,7 @@ def _with_report(args: Any, predictor: Predictor, answers: Iterator) -> Iterator
             no = 'not written, since no image was predicted'
             print(f'multilabel-predict: {args.drift}: {no}', file=sys.stderr)
 
-    return counted()
+    return counted
 
 # %% ../nbs/library/command.ipynb #ca2e1126
 def _needs_torch(args: Any) -> bool:
@@ -364,10 +364,9 @@ def _predict(args: Any) -> int:
     predictor = Predictor(args.bundle, args.engine, thresh, threads=args.threads)
     header, line = _writer(args, predictor.vocab)
     predictor.iter([], args.bs, args.workers)  # refuses them before FILE is touched
+    counted = _with_report(args, predictor) if args.drift else iter
     with _output(args, header, files) as (write, todo, done, failed):
-        answers = predictor.iter(todo, args.bs, args.workers, 'row')
-        if args.drift:
-            answers = _with_report(args, predictor, answers)
+        answers = counted(predictor.iter(todo, args.bs, args.workers, 'row'))
         if shown and bar:
             answers = _bar(answers, None if total is None else total - done)
         elif shown:
