@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -18,7 +19,7 @@ import pytest
 from bundled import BAD_FILES, COMMAND, JPG, UTF8, VOCAB, WEATHER, saved, smooth
 
 from multilabel_nb.bundle import save_bundle
-from multilabel_nb.command import main
+from multilabel_nb.command import _kept, main
 
 # --- the command ------------------------------------------------------------------------------------------------------
 
@@ -259,6 +260,14 @@ def test_resumed_after_any_byte_is_the_same(form, good, pictures, tmp_path, caps
         code, out, _ = command(capsys, *ask, '--resume', file)
         assert (code, out, file.read_bytes()) == (1, '', once), end
     assert not (tmp_path / 'out.lock').exists()
+
+
+def test_resume_begins_with_a_whole_batch():
+    """So that the same pictures pass the network together as in one run; the last digits may depend on that."""
+    paths, args = [f'{i}.jpg' for i in range(8)], SimpleNamespace(resume='out', csv=True, bs=2)
+    rows = b''.join(f'{path},,\n'.encode() for path in paths[:5])
+    todo, done, failed = _kept(file := io.BytesIO(b'image,labels,error\n' + rows), b'image,labels,error\n', args, iter(paths))
+    assert (list(todo), done, failed) == (paths[4:], 4, 0) and file.getvalue().endswith(b'\n3.jpg,,\n')
 
 
 def test_resume_refuses_what_is_not_its_own(good, pictures, tmp_path, capsys):

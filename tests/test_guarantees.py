@@ -139,3 +139,13 @@ def test_mapie_promises_nothing_that_we_do_not(metric, floor, n_starts):
         assert not (fewer & ~more)[:, ~np.isnan(theirs)].any()
         same += (np.abs(ours - theirs) < 0.02)[~np.isnan(theirs)].tolist()
     assert len(same) > 20 and np.mean(same) > 0.5
+
+
+@pytest.mark.parametrize('together', [False, True])
+def test_each_test_has_its_share_of_delta(together):
+    """Of precision a tenth (ten starts), of recall all of it; together each of two labels has half of that."""
+    probs, targs = np.full((80, 2), 0.7), np.ones((80, 2))
+    delta = 0.2 / 2 if together else 0.2
+    for metric, level in {'precision': delta / 10, 'recall': delta}.items():
+        table = guarantee_thresholds(probs, targs, metric, 0.5, 0.2, together, grid=[0.1] * 10)
+        assert table['bound'].tolist() == pytest.approx([beta.ppf(level, 80, 1)] * 2)
