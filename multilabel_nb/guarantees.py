@@ -133,6 +133,7 @@ def guarantee_thresholds(
     """
     if metric not in ('recall', 'precision'):
         raise ValueError(f"metric must be 'recall' or 'precision', got {metric!r}")
+    _check_share('delta', delta)
     pair = check_pair(probs, targs, vocab, ignore_nan)
     n_labels = pair.probs.shape[1]
     names = pair.vocab or [f'column {j}' for j in range(n_labels)]
