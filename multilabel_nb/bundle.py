@@ -310,7 +310,8 @@ def save_bundle(
     config |= _described(unwrap(model), size, mean, std) | _about(data_digest, scores)
     if reference is not None:
         told = reference, config['label_names'], config['thresholds']
-        config['reference'] = as_histogram(*told).to_dict()
+        reference = as_histogram(*told).to_dict()
+    config['reference'] = reference
     check_config({**config, 'files': _NO_FILES}, str(path))  # before the long part
     network = copy.deepcopy(unwrap(model)).cpu().float().eval()
     expected = _expected(path, network, size, config['num_classes'])

@@ -113,8 +113,9 @@ def _is_calibration(x: Any) -> bool:
 FORMAT, FORMAT_VERSION = 'multilabel_nb bundle', 3  # fields of every `config.json`
 CONFIG, WEIGHTS, ONNX = 'config.json', 'model.safetensors', 'model.onnx'
 _RULES = {'exclusive': [], 'at_most': None, 'at_most_one': [], 'at_least': 0}
-_RULES['implies'] = []  # those that are not given in bundles of version 2
-_TUNING = {'settings': {}, 'scores': {}}  # likewise
+_RULES['implies'] = []
+_TUNING = {'settings': {}, 'scores': {}}
+_SINCE_3 = {**_RULES, 'tuning': _TUNING, 'reference': None}  # not in version 2
 _MOST = 8 << 20  # bytes of config.json
 _TRIPLE = 'three numbers'
 _GROUPS = (
@@ -170,6 +171,7 @@ _FIELDS = {  # each field of config.json: is it right, and what it must be
         "objects 'settings' and 'scores'",
     ),
     'calibration': (_is_calibration, "null, or lists of numbers 'scale' and 'shift'"),
+    'reference': (lambda x: x is None or isinstance(x, dict), 'null, or a histogram'),
     'scores': (
         _is_scores,
         "empty, or rows of named numbers: 'model' and at least one baseline",
@@ -241,11 +243,10 @@ def check_config(
     multilabel_nb.bundle_files.BundleError: a.zip: must hold one object, not list
     """
     if isinstance(config, dict) and _is_whole(config.get('format_version'), 2, 2):
-        now = {'format_version': FORMAT_VERSION}
-        config = {**_RULES, 'tuning': _TUNING, **config, **now}
+        config = {**_SINCE_3, **config, 'format_version': FORMAT_VERSION}
     _check_fields(config, _FIELDS, where)
     _check_fields(config['pretrained_cfg'], _PICTURE, f'{where}: pretrained_cfg')
-    if unknown := sorted(set(config) - {*_FIELDS, 'reference'}):
+    if unknown := sorted(set(config) - set(_FIELDS)):
         raise BundleError(f'{where}: unknown field {unknown[0]!r}')
     vocab, calibration = config['label_names'], config['calibration'] or {}
     fits = [('label_names', check_vocab, vocab, config['num_classes'])]
@@ -256,7 +257,7 @@ def check_config(
     fits += [('implies', check_implies, config['implies'], vocab)]
     fits += [('calibration', check_vocab, vocab, len(x)) for x in calibration.values()]
     fits += [('rules', stored_thresholds, config)]
-    if 'reference' in config:  # older bundles have none
+    if config['reference'] is not None:
         fits += [('reference', histogram_from, config['reference'], vocab)]
     for field, check, *args in fits:
         try:

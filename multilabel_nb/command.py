@@ -301,18 +301,15 @@ def _told(
 
 # %% ../nbs/library/command.ipynb #a50cbb8d
 def _write_report(file: str, before: ProbHistogram, after: ProbHistogram) -> None:
-    table = io.StringIO()
     columns = {'label': before.vocab, **compare_histograms(before, after)}
-    rows = csv.writer(table, lineterminator='\n')
-    rows.writerow(columns)
-    for row in zip(*columns.values(), strict=True):
-        rows.writerow(f'{x:.6g}' if isinstance(x, float) else x for x in row)
-    write_atomically(file, table.getvalue().encode())
+    rows = [columns, *zip(*columns.values(), strict=True)]
+    said = ([f'{x:.6g}' if isinstance(x, float) else x for x in row] for row in rows)
+    write_atomically(file, ''.join(map(_csv_line, said)).encode())
 
 
 def _with_report(args: Any, predictor: Predictor) -> Callable[[Iterator], Iterator]:
     # passes answers on; the report is written when the last one has passed
-    reference, folder = predictor.config.get('reference'), os.path.dirname(args.drift)
+    reference, folder = predictor.config['reference'], os.path.dirname(args.drift)
     if reference is None:
         hint = 'save_bundle(…, reference=probs) puts one in'
         raise ValueError(f'{args.bundle}: holds no reference for --drift; {hint}')

@@ -187,6 +187,7 @@ def compare_histograms(
         raise ValueError(f'two samples and a level between 0 and 1, not {sides}')
     psi, psi_by_chance = _psi(before.counts, after.counts)
     ks, p = _ks_test(before.counts, after.counts)
+    p_holm = _holm(p)
     return {
         'thresh': before.thresh,
         'on_before': before.on / n,
@@ -195,8 +196,8 @@ def compare_histograms(
         'psi_by_chance': psi_by_chance,
         'ks': ks,
         'p': p,
-        'p_holm': _holm(p),
-        'drifted': _holm(p) < level,
+        'p_holm': p_holm,
+        'drifted': p_holm < level,
     }
 
 # %% ../nbs/library/data_drift.ipynb #d158feb3

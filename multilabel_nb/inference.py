@@ -95,7 +95,7 @@ def decide(
     thresh: float | Sequence[float] | dict[str, float] = 0.5,
     # groups of labels: in each, the most probable one is on, and no other
     exclusive: Sequence[Sequence[str]] = (),
-    rules: dict | None = None,  # further ones, as `apply_label_rules` takes them
+    **rules: Any,  # further ones, by name, as `apply_label_rules` takes them
 ) -> list[list[str]]:  # for each row, the labels that are on
     """Probabilities to names: a label is on when `prob > thresh`.
 
@@ -111,5 +111,5 @@ def decide(
     >>> decide([[0.3, 0.2]], ['clear', 'haze'], exclusive=[['clear', 'haze']])
     [['clear']]
     """
-    rules = {'exclusive': exclusive, **(rules or {})}
-    return Thresholds(vocab, check_thresh(thresh, vocab), **rules).decide(probs)
+    thresh = check_thresh(thresh, vocab)
+    return Thresholds(vocab, thresh, exclusive, **rules).decide(probs)

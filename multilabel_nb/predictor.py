@@ -131,11 +131,10 @@ class _Loaded:
         config, files = read_bundle(path, partial(_files_for, path, wanted, model))
         self.config, self.device = config, device
         self.engine = 'onnx' if ONNX in files else 'torch'
-        self.vocab, self.exclusive = config['label_names'], config['exclusive']
+        self.vocab = config['label_names']
         given = {} if thresh is None else thresh
         thresh = check_thresh(given, self.vocab, default=config['thresholds'])
-        self.thresholds = np.broadcast_to(thresh, len(self.vocab))
-        self.stored = stored_thresholds(config, self.thresholds)  # with all rules
+        self.thresholds = stored_thresholds(config, thresh)  # `Thresholds`, with rules
         # `(N, 3, size, size)` to `(N, C)`
         self.probs = start_engine(
             path, self.engine, config, files, device, model, threads
@@ -154,7 +153,7 @@ def _prepare(config: dict, image: Any) -> np.ndarray:
 def _answer(loaded: _Loaded, names: Sequence[str], images: Any) -> list[Prediction]:
     probs = loaded.probs(np.stack(images))
     known = np.isfinite(probs).all(axis=1)
-    labels = loaded.stored.decide(np.where(known[:, None], probs, 0))
+    labels = loaded.thresholds.decide(np.where(known[:, None], probs, 0))
     return [
         Prediction(name, on, dict(zip(loaded.vocab, row.tolist(), strict=True)))
         if finite

@@ -442,7 +442,7 @@ def test_an_undamaged_copy_loads(bundle):
 def test_a_bundle_of_version_2_is_read(bundle, predictors):
     """It has no rule but `exclusive`, and decides as it did."""
     config = read_json(bundle)
-    since = {'at_most', 'at_most_one', 'at_least', 'implies', 'tuning'}
+    since = {'at_most', 'at_most_one', 'at_least', 'implies', 'tuning', 'reference'}
     write_json(bundle, {k: v for k, v in config.items() if k not in since} | {'format_version': 2})
     assert load_config(bundle) == config and config['exclusive'] == [VOCAB[:3]]
     for engine in ENGINES:
@@ -470,7 +470,7 @@ def test_each_rule_in_a_bundle_is_obeyed_by_both_engines(what, bundle, tmp_path)
     for engine in ENGINES:
         table = Predictor(bundle, engine=engine).predict_many(pictures)
         probs = table[[f'prob_{label}' for label in VOCAB]].to_numpy()
-        assert table.labels.tolist() == stored.decide(probs) == decide(probs, VOCAB, THRESH, rules=RULES[what])
+        assert table.labels.tolist() == stored.decide(probs) == decide(probs, VOCAB, THRESH, **RULES[what])
         changed += table.labels.tolist() != free.decide(probs)
     assert changed == 2, 'the rule changes nothing here'
     for i in range(2):
@@ -496,9 +496,9 @@ def test_what_was_tuned_goes_into_a_bundle_whole(form, model, tmp_path):
     assert config['label_names'] == VOCAB and config['thresholds'] == stored.thresh[::-1]
     assert config['calibration'] == {key: x[::-1] for key, x in stored.calibration.items()}
     assert {name: config[name] for name in stored.rules} == stored.rules
-    assert predictor.stored.rules == Thresholds(VOCAB, 0.5, **stored.rules).rules
+    assert predictor.thresholds.rules == Thresholds(VOCAB, 0.5, **stored.rules).rules
     assert config['tuning'] == {'settings': stored.settings, 'scores': stored.scores}
-    assert predictor.stored.scores['cost'] == tuned.cross_fitted
+    assert predictor.thresholds.scores['cost'] == tuned.cross_fitted
     pictures = [smooth(i) for i in range(12)]
     raw = by_hand(model, [saved(p) for p in pictures])[:, ::-1]
     found = predictor.predict_many(pictures).labels

@@ -324,7 +324,7 @@ def test_by_keyboard_alone(open_page, predictor):
         press(page, key)
         probs, thresholds, on = shown(page)
         assert len(set(thresholds.values())) == 1 and (thresh is None or set(thresholds.values()) == {thresh})
-        assert on == labels_said(page) == decoded(page, predictor.exclusive)
+        assert on == labels_said(page) == decoded(page, predictor.thresholds.exclusive)
         assert text(page, '.shared output') == f'{next(iter(thresholds.values())):.2f}'
     before = shown(page)[1]
     press(page, 'Tab')
@@ -340,7 +340,7 @@ def test_by_keyboard_alone(open_page, predictor):
     press(page, 'Shift+Tab')
     press(page, 'Enter')
     assert set(shown(page)[1].values()) == {0.5} and page.locator('.one').is_checked()
-    assert shown(page)[2] == decoded(page, predictor.exclusive)
+    assert shown(page)[2] == decoded(page, predictor.thresholds.exclusive)
     assert page.errors == []
 
 
@@ -374,12 +374,12 @@ def test_by_mouse(open_page, predictor, site):
     page.mouse.down()
     page.mouse.move(*at(0.8), steps=4)
     page.mouse.up()
-    assert abs(float(slider.input_value()) - 0.8) < 0.02 and shown(page)[2] == decoded(page, predictor.exclusive)
+    assert abs(float(slider.input_value()) - 0.8) < 0.02 and shown(page)[2] == decoded(page, predictor.thresholds.exclusive)
 
     drop(page, 'mine.png', png(tile(3)))
     answered(page, 'mine.png')
     assert set(shown(page)[0].values()) != set() and text(page, '.truth') == ''
-    assert labels_said(page) == decoded(page, predictor.exclusive)
+    assert labels_said(page) == decoded(page, predictor.thresholds.exclusive)
     assert page.errors == []
 
 
