@@ -33,15 +33,15 @@ AT_MOST = {'cold start of onnx in seconds': 1.0, 'largest difference of a probab
 # --- what is measured on ----------------------------------------------------------------------------------------------
 
 
-def trained(folder):
+def trained(folder, size=SIZE):
     "What `train` made in this folder, now or in an earlier run."
     kept = Path(folder) / 'trained.json'
     if not kept.exists():
-        kept.write_text(json.dumps(train(folder)))
+        kept.write_text(json.dumps(train(folder, size)))
     return json.loads(kept.read_text())
 
 
-def train(folder):
+def train(folder, size):
     "A probe behind EfficientNet-Lite0, saved as fastai's pickle and as a bundle; what the other steps need, as a dictionary."
     import torch
 
@@ -58,10 +58,10 @@ def train(folder):
     splits = random_split(len(df), valid_pct=0.2, seed=SEED)
     vocab = build_vocab(df, splits[0])
     dsets = multilabel_datasets(df, src / 'train', vocab, splits)
-    dls = multilabel_dataloaders(dsets, size=SIZE, mean=MEAN, std=STD, augment=False, device=torch.device('cpu'))
+    dls = multilabel_dataloaders(dsets, size=size, mean=MEAN, std=STD, augment=False, device=torch.device('cpu'))
     learn = multilabel_learner(dls, model=train_probe(dls), thresh=THRESH, path=folder)
     learn.export('learner.pkl')
-    save_bundle(Path(folder) / 'bundle', learn.model, vocab, SIZE, MEAN, STD, thresh=THRESH)
+    save_bundle(Path(folder) / 'bundle', learn.model, vocab, size, MEAN, STD, thresh=THRESH)
     files = [str(src / 'train' / f'{name}.jpg') for name in df.image_name]
     train_side, valid_side = ({'files': [files[i] for i in rows], 'labels': df.labels.iloc[rows].tolist()} for rows in splits)
     everything = sorted(map(str, (src / 'train').glob('*.jpg')))

@@ -8,6 +8,7 @@ __all__ = ['start_ray', 'predict_table']
 # %% ../nbs/library/scale.ipynb #68998c95
 import os
 from collections.abc import Iterable
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,29 @@ from .command import _in_folder
 from .files import build_folder
 from .predictor import Predictor
 
-# %% ../nbs/library/scale.ipynb #c7e5d3bc
+# %% ../nbs/library/scale.ipynb #45eee3ce
 _QUIET = {
     'RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER': '0',  # the loopback interface alone
     'RAY_USAGE_STATS_ENABLED': '0',
     'RAY_DATA_LOG_LEVEL': 'ERROR',
+    'RAY_BACKEND_LOG_LEVEL': 'fatal',  # it calls each pool of Ray Data an error
     'RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO': '0',  # the new rule, else it warns
 }
 
+# %% ../nbs/library/scale.ipynb #fb48c734
+@contextmanager
+def _silent():
+    # what Ray's core says of its log level goes past Python, to the descriptor
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
+# %% ../nbs/library/scale.ipynb #35c1131c
 def start_ray(
     workers: int = 2,  # processors to share out; one more is for reading and writing
     memory: int = 2**29,  # bytes that processes share, in /dev/shm or /tmp
@@ -49,14 +64,15 @@ def start_ray(
         raise RuntimeError('Ray runs already: ray.shutdown() ends it')
     if ray.util.get_node_ip_address() not in ('127.0.0.1', '::1'):
         raise RuntimeError('ray was imported before start_ray was called')
-    ray.init(
-        address='local',
-        num_cpus=workers + 1,
-        object_store_memory=memory,
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level='error',
-    )
+    with _silent():
+        ray.init(
+            address='local',
+            num_cpus=workers + 1,
+            object_store_memory=memory,
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level='error',
+        )
 
 # %% ../nbs/library/scale.ipynb #994a4378
 class _Worker:

@@ -50,7 +50,7 @@ def test_two_to_six_at_the_end_of_each_lesson():
     for number, (file, *_) in EXERCISES.items():
         assert file.startswith(number[:2]), (number, file)
         of_lesson[number[:2]].append(int(number[3:]))
-    assert list(of_lesson) == [f'{n:02}' for n in range(13) if n != 11]
+    assert list(of_lesson) == [f'{n:02}' for n in range(14) if n != 11]
     assert all(numbers == list(range(1, len(numbers) + 1)) and 2 <= len(numbers) <= 6 for numbers in of_lesson.values()), of_lesson
     assert list(EXERCISES) == [number for lesson in of_lesson for number in exercise_numbers(lesson)]
 

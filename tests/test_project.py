@@ -234,6 +234,12 @@ def test_begins_with_title_and_blurb(file):
 
 
 @each_lesson
+def test_says_how_long_it_takes_and_what_it_builds_on(file):
+    (said,) = re.findall(r'^Time: about \d+ minutes.*\. Builds on: (.+)\.', '\n'.join(prose(read(file))[:3]), re.M)
+    assert all(name < file.name for name in links(said)), 'it builds on a later lesson'
+
+
+@each_lesson
 def test_ends_with_a_recap_and_the_way_on(file):
     last = '\n'.join(prose(read(file))).rpartition('## Recap')
     assert last[1], 'no "## Recap"'

@@ -5,15 +5,22 @@ import os
 import signal
 import sys
 import threading
+from functools import reduce
 from importlib.util import find_spec
+from operator import add
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
-from bundled import BAD_FILES, VOCAB, saved, smooth
+from bundled import BAD_FILES, VOCAB
+from nbclient import NotebookClient
 
+from multilabel_nb.data_drift import ProbHistogram
 from multilabel_nb.predictor import Predictor
 from multilabel_nb.scale import predict_table, start_ray
+from multilabel_nb.sources import planet_sample
+from multilabel_nb.streaming import StreamingSweep
 
 if find_spec('ray') is None:
     pytest.skip('the extra [scale] is not installed', allow_module_level=True)
@@ -36,16 +43,15 @@ def cluster():
 
 @pytest.fixture(scope='module')
 def tiles(tmp_path_factory):
-    "4,000 names of a few pictures, and broken files among them."
+    "4,000 names of the stand-in's tiles, and broken files among them."
     folder = tmp_path_factory.mktemp('tiles')
-    for i in range(50):
-        (folder / f'0000_{i:02}.jpg').write_bytes(saved(smooth(i), 'JPEG'))
-    for i in range(50, 4000):
+    drawn = sorted((planet_sample() / 'train').iterdir())
+    for i in range(4000):
         tile = folder / f'{i:04}.jpg'
-        if i % 197 == 0 and i != 1970:
+        if i % 197 == 0 and i not in (0, 1970):
             tile.write_bytes(BAD_FILES['cut.jpg'])
         else:
-            os.link(folder / f'0000_{i % 50:02}.jpg', tile)
+            tile.symlink_to(drawn[i % len(drawn)].resolve())
     return folder
 
 
@@ -118,3 +124,38 @@ def test_a_parquet_table_of_paths(cluster, good, tiles, tmp_path):
     with pytest.raises(FileExistsError, match='out is there'):
         predict_table(good, files, tmp_path / 'out')
     assert not (tmp_path / 'no').exists()
+
+
+def counted(batch):
+    "A batch of numbers of rows to one row of counts; probabilities and targets are drawn from the first number."
+    import pandas as pd
+
+    rng = np.random.default_rng(int(batch['id'].iloc[0]))
+    probs = rng.random((len(batch), len(VOCAB)), np.float32)
+    sweep = StreamingSweep(len(VOCAB)).update(probs, rng.random(probs.shape) < probs)
+    return pd.DataFrame({'sweep': [sweep], 'hist': [ProbHistogram(VOCAB).update(probs)]})
+
+
+def test_a_million_rows_are_counted_in_parts_and_added(cluster):
+    import pandas as pd
+    import ray
+
+    rows, size = ray.data.range(10**6, override_num_blocks=4), 50_000
+    parts = rows.map_batches(counted, batch_size=size, batch_format='pandas').take_all()
+    assert len(parts) == 20
+    here = [counted(pd.DataFrame({'id': range(i, i + size)})).iloc[0] for i in range(0, 10**6, size)]
+    for name in ('sweep', 'hist'):
+        there, alone = (reduce(add, [part[name] for part in side]) for side in (parts, here))
+        np.testing.assert_array_equal(there.counts, alone.counts)
+        assert there.counts.sum() == 10**6 * len(VOCAB)
+
+
+def test_the_lesson_explains_itself_without_ray():
+    "Its cells on Ray skip and say so; `make test` runs it with Ray."
+    lesson = nbformat.read(Path(__file__).parents[1] / 'nbs' / '13_scale.ipynb', as_version=4)
+    hide = 'import importlib.util as u; find = u.find_spec; u.find_spec = lambda name: None if name == "ray" else find(name)'
+    lesson.cells.insert(0, nbformat.v4.new_code_cell(hide))
+    ray_cells = [cell for cell in lesson.cells if cell.cell_type == 'code' and 'HAS_RAY:' in cell.source]
+    NotebookClient(lesson, timeout=300).execute()
+    said = [''.join(o.get('text', '') for o in cell.outputs) for cell in ray_cells]
+    assert len(said) == 4 and all(text == 'skipped: pip install multilabel_nb[scale]\n' for text in said)
