@@ -126,19 +126,16 @@ def test_a_parquet_table_of_paths(cluster, good, tiles, tmp_path):
     assert not (tmp_path / 'no').exists()
 
 
-def counted(batch):
-    "A batch of numbers of rows to one row of counts; probabilities and targets are drawn from the first number."
-    import pandas as pd
-
-    rng = np.random.default_rng(int(batch['id'].iloc[0]))
-    probs = rng.random((len(batch), len(VOCAB)), np.float32)
-    sweep = StreamingSweep(len(VOCAB)).update(probs, rng.random(probs.shape) < probs)
-    return pd.DataFrame({'sweep': [sweep], 'hist': [ProbHistogram(VOCAB).update(probs)]})
-
-
 def test_a_million_rows_are_counted_in_parts_and_added(cluster):
     import pandas as pd
     import ray
+
+    def counted(batch):
+        "A batch of numbers of rows to one row of counts; probabilities and targets are drawn from the first number."
+        rng = np.random.default_rng(int(batch['id'].iloc[0]))
+        probs = rng.random((len(batch), len(VOCAB)), np.float32)
+        sweep = StreamingSweep(len(VOCAB)).update(probs, rng.random(probs.shape) < probs)
+        return pd.DataFrame({'sweep': [sweep], 'hist': [ProbHistogram(VOCAB).update(probs)]})
 
     rows, size = ray.data.range(10**6, override_num_blocks=4), 50_000
     parts = rows.map_batches(counted, batch_size=size, batch_format='pandas').take_all()
