@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from pathlib import Path
 from xml.sax.saxutils import escape
 
@@ -430,6 +431,7 @@ def assemble(root, src, cfg, entries):
         if page.name not in ('home.md', '404.md') and page.parent == src:
             pages.append(page.name)
     names = [place(f, cfg) for f in shelf]
+    add_synonyms(src)
     write_home(src, tocs([*map(numbered, lessons)], [f.name for f in others], pages, mods, names, write_guide(src)))
 
 
@@ -454,8 +456,24 @@ def write_guide(src):
         return []
     tasks = sorted(tasks, key=lambda file: first.read_text(encoding='utf-8').index(f']({file.name})'))
     with first.open('a', encoding='utf-8') as f:
-        f.write(f'\n{toctree([file.name for file in tasks])}\n')
-    return [f'guide/{file.name}' for file in (first, *look_up)]
+        f.write(f'\n{toctree([f"{short(file)} <{file.name}>" for file in tasks])}\n')
+    return [f'{short(file)} <guide/{file.name}>' for file in (first, *look_up)]
+
+
+def short(file):
+    "A page's title as it stands at the side."
+    title = file.read_text(encoding='utf-8').partition('\n')[0].removeprefix('# ')
+    return title.removeprefix('Guide: ').partition(':')[0]
+
+
+def add_synonyms(src):
+    "Put the words that people use for a page into the script that ranks what the search finds."
+    script, words = src / 'search.js', src / 'synonyms.toml'
+    given = tomllib.loads(words.read_text(encoding='utf-8')) if words.exists() else {}
+    for page in given:
+        if not any((src / f'{page}.{kind}').exists() for kind in ('md', 'ipynb')):
+            raise Broken(f'synonyms.toml: there is no page {page!r}')
+    script.write_text(f'const SYNONYMS = {json.dumps(given, ensure_ascii=False)};\n{script.read_text(encoding="utf-8")}', encoding='utf-8')
 
 
 def write_reference(mods, src, cfg, known):
