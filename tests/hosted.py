@@ -52,17 +52,6 @@ def address(site):
     server.shutdown()
 
 
-@pytest.fixture
-def page(new_page):
-    "A page that notes each answer it gets, too."
-    page = new_page(viewport={'width': 1280, 'height': 900}, color_scheme='light')
-    page.set_default_timeout(60_000)
-    page.answers = []
-    page.on('requestfailed', lambda request: page.errors.append(f'failed: {request.url}'))
-    page.on('response', lambda response: page.answers.append((response.status, response.url)))
-    return page
-
-
 def visit(page, url):
     "Open a page and wait until its scripts and formulas are done."
     page.goto(url)

@@ -2,14 +2,17 @@
 
 import ast
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import guide_pages
 import lessons
+import nbformat
 import pytest
 from guide_pages import PAGES
+from hosted import build_site
 
 ROOT = Path(__file__).resolve().parents[1]
 # They train, write ONNX, start processes or import a large library.
@@ -89,3 +92,26 @@ def test_the_citation_is_of_this_version():
     assert said['url'] == f'{config["doc_host"]}{config["doc_baseurl"]}/' and said[
         'title'
     ] == f'{config["title"]}: {config["description"]}'.replace('Multi-label', 'multi-label')
+
+
+def test_all_pitfalls_are_listed_with_their_places():
+    """Each block quote of a lesson that opens with the word, once, on one line, its links and its anchor seen from the guide."""
+    files, config = build_site.notebooks(ROOT, lessons.config())[0], lessons.config()
+    text = build_site.pitfalls(files, config)
+    sources = [cell.source for file in files for cell in nbformat.read(file, as_version=4).cells if cell.cell_type == 'markdown']
+    told = sum(source.count('> **Pitfall.**') for source in sources)
+    listed = re.findall(r'^- (.+) \[Proof\]\(<\.\./(\d\d_\w+\.ipynb)#\S.*>\)$', text, re.M)
+    assert len(listed) == told > 40 and not re.search(r'\]\(\d\d_', text)
+
+
+def test_the_guide_stands_at_the_side_and_in_llms_txt(tmp_path):
+    """Tasks in the order of the first page, below it; pages to look something up in beside it."""
+    config = lessons.config()
+    shutil.copytree(guide_pages.FOLDER, tmp_path / 'guide')
+    side = build_site.write_guide(tmp_path)
+    tasks = re.findall(r'^(.+) <([\w-]+)\.md>$', (tmp_path / 'guide' / 'index.md').read_text(encoding='utf-8'), re.M)
+    assert tasks[0] == ('Load your own dataset', 'label-tables') and side[0] == 'I have … / I want … <guide/index.md>'
+    assert {name for _, name in tasks} | {re.search(r'guide/(.+)\.md', entry)[1] for entry in side} == set(PAGES)
+    told = build_site.llms(ROOT, config)
+    assert all(f'({build_site.home_url(config)}guide/{name}.html): ' in told for name in PAGES)
+    assert told.index('## Guide') < told.index('## Lessons') < told.index('## Reference')

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hosted import ROOT, assert_sound, build_site, page, visit  # noqa: F401  a fixture
+from hosted import ROOT, assert_sound, build_site, visit
 from searches import SEARCHES
 
 FOUND = """queries => queries.map(query => {

@@ -32,7 +32,7 @@ import checked_cells  # noqa: E402
 import figures  # noqa: E402
 import lessons  # noqa: E402
 import verified  # noqa: E402
-from hosted import BASE, assert_sound, page, visit  # noqa: E402, F401  a fixture
+from hosted import BASE, assert_sound, visit  # noqa: E402
 from npm import Package, members  # noqa: E402
 from rooms import ROOMS  # noqa: E402
 
