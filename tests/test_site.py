@@ -771,7 +771,7 @@ def test_hosts_find_what_they_ask_for(site):
     urls = [loc.text for loc in ElementTree.parse(site / 'sitemap.xml').findall('.//{*}loc')]
     for url in urls:
         assert (site / (url.removeprefix(build_site.home_url(CONFIG)) or 'index.html')).is_file(), url
-    told = re.findall(r'\((\S+?)\)', (site / 'llms.txt').read_text(encoding='utf-8'))
+    told = re.findall(r'\]\((\S+?)\)', (site / 'llms.txt').read_text(encoding='utf-8'))
     assert len(told) > 20 and set(told) <= set(urls)
     assert (site / '.nojekyll').exists() and 'sitemap.xml' in (site / 'robots.txt').read_text()
 

@@ -520,8 +520,9 @@ def llms(root, cfg):
         return [f'- [{title}]({home_url(cfg)}{place(f, cfg).removesuffix(".ipynb")}.html): {blurb}' for f, title, blurb in told]
 
     def words(file):
-        title, blurb = re.match(r'# (.+)\n+([^\n`:]+)?', file.read_text(encoding='utf-8')).groups()
-        return f'- [{title}]({home_url(cfg)}guide/{file.stem}.html): {blurb or title}'
+        title, blurb = re.match(r'# (.+)\n+(?:([^`\n].*?[.?!])(?=\s))?', file.read_text(encoding='utf-8')).groups()
+        said = re.sub(r'\[(.+?)\]\(.+?\)', r'\1', blurb or title)
+        return f'- [{title}]({home_url(cfg)}guide/{file.stem}.html): {said}'
 
     first, tasks, look_up = guide_pages(root / 'docs')
     guide = [words(file) for file in (first, *tasks, *look_up) if file]
