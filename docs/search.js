@@ -39,7 +39,7 @@ function wishResults(index, query) {
 
 /* A function's own name first, then wishes, then headings, then what is perhaps wished, then words in the text. */
 function rank([page, title, , , score, , kind], query) {
-  const named = kind === "object" && title.toLowerCase().split(".").pop() === query && /[_.]/.test(query);
+  const named = kind === "object" && title.split(".").pop().toLowerCase() === query.toLowerCase() && /[_.]|[a-z][A-Z]/.test(query);
   const group = named ? 4000 : kind === "wish" ? (score >= 500 ? 2500 : 1500) : kind === "title" || kind === "index" ? 2000 : 1000;
   return group + (kind === "wish" ? score + tierOf(page) : 100 * tierOf(page) + score);
 }
@@ -55,7 +55,7 @@ function oncePerPage(results) {
 
 const sphinxSearch = Search._performSearch;
 Search._performSearch = (query, ...rest) => {
-  const asked = query.toLowerCase().trim().replace(/\(\)$/, "");
+  const asked = query.trim().replace(/\(\)$/, "");
   const found = [...sphinxSearch(query, ...rest), ...wishResults(Search._index, stems(asked))];
   found.forEach((result) => result[4] = rank(result, asked));
   return oncePerPage(found.sort((a, b) => b[4] - a[4])).reverse();  // Sphinx shows the last one first

@@ -54,6 +54,7 @@ def test_the_guide_comes_before_lessons_before_the_reference(address, page):
 
 NAMES = {
     'bce_with_logits': 'api/losses#multilabel_nb.losses.bce_with_logits',
+    'MultiLabelBCE': 'api/losses#multilabel_nb.losses.MultiLabelBCE',
     'tune_thresholds()': 'api/choosing#multilabel_nb.choosing.tune_thresholds',
     'Where the formula breaks': '04_losses#where-the-formula-breaks',
     'vermilion': '06_training',
