@@ -28,6 +28,7 @@ html_css_files = ['site.css']
 html_favicon = '_static/favicon.svg'
 html_copy_source = False
 html_show_sourcelink = False
+html_search_scorer = str(Path(__file__).with_name('search.js'))
 html_use_index = html_domain_indices = False  # api/index.md lists every name
 html_context = {'default_mode': 'auto'}
 html_theme_options = {

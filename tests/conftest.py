@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 from bundled import bundle, good, model, predictors  # noqa: F401  fixtures of several tests
+from hosted import address, site  # noqa: F401  likewise
 
 CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
 
@@ -42,3 +43,14 @@ def new_page(chromium):
     yield new
     for context in opened:
         context.close()
+
+
+@pytest.fixture
+def page(new_page):
+    "A page that notes each answer it gets, too."
+    page = new_page(viewport={'width': 1280, 'height': 900}, color_scheme='light')
+    page.set_default_timeout(60_000)
+    page.answers = []
+    page.on('requestfailed', lambda request: page.errors.append(f'failed: {request.url}'))
+    page.on('response', lambda response: page.answers.append((response.status, response.url)))
+    return page

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from pathlib import Path
 from xml.sax.saxutils import escape
 
@@ -286,6 +287,25 @@ def rows(header, lines):
     return '\n'.join(['| ' + ' | '.join(header) + ' |', '|' + '---|' * len(header), *('| ' + ' | '.join(line) + ' |' for line in lines)])
 
 
+def pitfalls(files, cfg):
+    "The block quotes of lessons that open with **Pitfall.**, each with a link to its place."
+    lines = []
+    for file in files:
+        heading, found = '', []
+        for cell in nbformat.read(file, as_version=4).cells:
+            for text in re.split(r'\n{2,}', cell.source) if cell.cell_type == 'markdown' else ():
+                if title := re.match(r'#+ (.+)', text):
+                    heading = title[1].replace('`', '')
+                elif text.startswith('> **Pitfall.**'):
+                    said = re.sub(r'\n>? ?', ' ', text).removeprefix('> **Pitfall.** ')
+                    said = re.sub(r'\]\((?![a-z]+:)', '](../', said)
+                    found.append(f'- {said} [Proof](<../{place(file, cfg)}#{heading.replace(" ", "-")}>)')
+        if found:
+            title = title_of(nbformat.read(file, as_version=4))[0]
+            lines += [f'## {file.name.partition("_")[0]} {title}', '\n'.join(found)]
+    return '\n\n'.join(lines)
+
+
 def share_table(files, cfg):
     "How many cells of each notebook would go red if what they show were false."
     shares = zip(files, checked_cells.shares(files), strict=True)
@@ -351,11 +371,14 @@ def toctree(docs, caption=''):
 
 
 LIBRARY = 'How the library is built'
+# Pages of the guide to look something up in; the others, a task each, stand below its first page.
+LOOK_UP = ['which', 'cheat-sheet', 'glossary', 'names', 'data', 'pitfalls', 'cite']
 
 
-def tocs(lessons, others, pages, has_modules, library=()):
+def tocs(lessons, others, pages, has_modules, library=(), guide=()):
     "The contents at the side."
-    parts = {'Lessons': lessons, 'More': [*others, *pages], 'Reference': ['api/index.md'] if has_modules else [], LIBRARY: library}
+    reference = ['api/index.md'] if has_modules else []
+    parts = {'Lessons': lessons, 'Guide': guide, 'More': [*others, *pages], 'Reference': reference, LIBRARY: library}
     return '\n\n'.join(toctree(docs, name) for name, docs in parts.items() if docs)
 
 
@@ -398,16 +421,59 @@ def assemble(root, src, cfg, entries):
         'pythons': pythons(root),
         'blob': blob(cfg),
         'fastai': re.search(r'fastai==(\S+)', cfg['fastai_requirements'])[1],
-        **{name: cfg[name] for name in ('git_url', 'lib_name', 'branch', 'nbs_path', 'min_python')},
+        'pitfalls': pitfalls(lessons, cfg),
+        **{name: cfg[name] for name in ('git_url', 'lib_name', 'branch', 'nbs_path', 'min_python', 'author', 'version')},
     }
     pages = []
-    for page in sorted(src.glob('*.md')):
+    for page in sorted([*src.glob('*.md'), *src.glob('guide/*.md')]):
         text = add_home_picture(page.read_text(encoding='utf-8'), root, cfg, src)
-        page.write_text(link_names(fill(text, values, page.name), known, set()), encoding='utf-8')
-        if page.name not in ('home.md', '404.md'):
+        page.write_text(link_names(fill(text, values, page.name), known, used_in(text)), encoding='utf-8')
+        if page.name not in ('home.md', '404.md') and page.parent == src:
             pages.append(page.name)
     names = [place(f, cfg) for f in shelf]
-    write_home(src, tocs([*map(numbered, lessons)], [f.name for f in others], pages, mods, names))
+    add_synonyms(src)
+    write_home(src, tocs([*map(numbered, lessons)], [f.name for f in others], pages, mods, names, write_guide(src)))
+
+
+def used_in(text):
+    "The names that the Python of a page uses."
+    cells = [nbformat.v4.new_code_cell(code) for code in re.findall(r'^```python\n(.*?)^```', text, re.M | re.S)]
+    return names_in(nbformat.v4.new_notebook(cells=cells))
+
+
+def guide_pages(folder):
+    "The pages of the guide: its first, those that stand below it, and those to look something up in."
+    files = {file.stem: file for file in sorted((folder / 'guide').glob('*.md'))}
+    look_up = [files[name] for name in LOOK_UP if name in files]
+    first = files.pop('index', None)
+    return first, [file for file in files.values() if file not in look_up], look_up
+
+
+def write_guide(src):
+    "List the tasks below the guide's first page; what stands at the side."
+    first, tasks, look_up = guide_pages(src)
+    if not first:
+        return []
+    tasks = sorted(tasks, key=lambda file: first.read_text(encoding='utf-8').index(f']({file.name})'))
+    with first.open('a', encoding='utf-8') as f:
+        f.write(f'\n{toctree([f"{short(file)} <{file.name}>" for file in tasks])}\n')
+    return [f'{short(file)} <guide/{file.name}>' for file in (first, *look_up)]
+
+
+def short(file):
+    "A page's title as it stands at the side."
+    title = file.read_text(encoding='utf-8').partition('\n')[0].removeprefix('# ')
+    return title.removeprefix('Guide: ').partition(':')[0]
+
+
+def add_synonyms(src):
+    "Put the words that people use for a page into the script that ranks what the search finds."
+    script, words = src / 'search.js', src / 'synonyms.toml'
+    given = tomllib.loads(words.read_text(encoding='utf-8')) if words.exists() else {}
+    for page in given:
+        if not any((src / f'{page}.{kind}').exists() for kind in ('md', 'ipynb')):
+            raise Broken(f'synonyms.toml: there is no page {page!r}')
+    script.write_text(f'const SYNONYMS = {json.dumps(given, ensure_ascii=False)};\n{script.read_text(encoding="utf-8")}', encoding='utf-8')
 
 
 def write_reference(mods, src, cfg, known):
@@ -453,8 +519,15 @@ def llms(root, cfg):
         told = [(f, *title_of(nbformat.read(f, as_version=4))) for f in files]
         return [f'- [{title}]({home_url(cfg)}{place(f, cfg).removesuffix(".ipynb")}.html): {blurb}' for f, title, blurb in told]
 
+    def words(file):
+        title, blurb = re.match(r'# (.+)\n+(?:([^`\n].*?[.?!])(?=\s))?', file.read_text(encoding='utf-8')).groups()
+        said = re.sub(r'\[(.+?)\]\(.+?\)', r'\1', blurb or title)
+        return f'- [{title}]({home_url(cfg)}guide/{file.stem}.html): {said}'
+
+    first, tasks, look_up = guide_pages(root / 'docs')
+    guide = [words(file) for file in (first, *tasks, *look_up) if file]
     reference = [f'- [{m.name}]({home_url(cfg)}api/{m.short}.html): {api_pages.first_line(m.doc)}' for m in modules(root, cfg)]
-    parts = {'Lessons': pages(lessons), 'More': pages(others), 'Reference': reference, LIBRARY: pages(library)}
+    parts = {'Guide': guide, 'Lessons': pages(lessons), 'More': pages(others), 'Reference': reference, LIBRARY: pages(library)}
     lines = [f'# {cfg["title"]}', '', f'> {cfg["description"]}']
     for heading, listed in parts.items():
         lines += ['', f'## {heading}', '', *listed] if listed else []
