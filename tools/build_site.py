@@ -34,6 +34,7 @@ FOLDED = 30  # a cell with more lines than this is folded, and one of nothing bu
 TO_LINTERS = re.compile(r'  # (noqa: \w+|fmt: skip)$|(?<=  # )noqa: \w+  ', re.M)  # words for another reader; a reason behind them stays
 FENCED = re.compile(r'(```.*?```|\$\$.*?\$\$)', re.S)
 HOME = 'index.ipynb'
+FIRST = 'start.ipynb'  # stands before the numbered lessons
 
 
 class Broken(SystemExit):
@@ -57,10 +58,11 @@ def exports_to(file):
 
 
 def notebooks(root, cfg):
-    "The numbered lessons in order, the others for the reader, and those that build the rest of the library, by room."
+    "The lessons in order, the others for the reader, and those that build the rest of the library, by room."
     folder = root / cfg['nbs_path']
     files = [f for f in notebook_files(root) if f.name != HOME]
-    lessons = [f for f in files if f.parent == folder and f.name[0].isdigit()]
+    lessons = [f for f in files if f.parent == folder and (f.name == FIRST or f.name[0].isdigit())]
+    lessons.sort(key=lambda f: (f.name != FIRST, f.name))
     others = [f for f in files if f.parent == folder and f not in lessons]
     return lessons, others, sorted((f for f in files if f.parent != folder), key=lambda f: (*room(exports_to(f)), f.name))
 
@@ -359,9 +361,10 @@ def add_home_picture(text, root, cfg, src):
 
 
 def numbered(file):
-    "A lesson's entry at the side: its number, then its title."
+    "A lesson's entry at the side: its number, if it has one, then its title."
     title, _ = title_of(nbformat.read(file, as_version=4))
-    return f'{file.name.partition("_")[0]} {title} <{file.name}>'
+    number = f'{file.name.partition("_")[0]} ' * file.name[0].isdigit()
+    return f'{number}{title} <{file.name}>'
 
 
 def toctree(docs, caption=''):
