@@ -329,17 +329,22 @@ FOLDS = {
     'x = 1\n' * 31: 'the code',
     IMPORTS: 'the imports',
     IMPORTS + '\nx = 1': None,
-    'import a': None,
+    'import a': 'the imports',
+    'y = f(1)\nassert y > 0': '✓ checked',
+    'x = f(1)\nassert x > 0': None,  # a later cell uses x
+    'assert g\nprint(g)': None,
+    '': None,
 }
 
 
 @pytest.mark.parametrize('source', FOLDS)
 def test_what_is_long_is_folded_behind_what_it_defines(source):
     cell = new_code_cell(source)
-    build_site.fold(cell)
+    build_site.fold(cell, {'x'})
     what = FOLDS[source]
-    assert cell.metadata.get('mystnb', {}).get('code_prompt_show') == (what and f'Show {what}')
-    assert cell.metadata.get('tags', []) == (['hide-input'] if what else [])
+    checks = what == '✓ checked'
+    assert cell.metadata.get('mystnb', {}).get('code_prompt_show') == (what if checks else what and f'Show {what}')
+    assert cell.metadata.get('tags', []) == (['hide-input', 'checked'] if checks else ['hide-input'] if what else [])
 
 
 @pytest.mark.parametrize('target', ['../nowhere.md', '../../outside'])

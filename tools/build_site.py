@@ -30,7 +30,7 @@ from nbdev.process import NBProcessor
 from nbdev.processors import hide_, hide_line, strip_ansi, strip_hidden_metadata
 from rooms import ROOMS
 
-FOLDED = 30  # a cell with more lines than this is folded, and one of nothing but imports with more than a third of them
+FOLDED = 30  # a cell with more lines than this is folded; one of nothing but imports or checks always
 TO_LINTERS = re.compile(r'  # (noqa: \w+|fmt: skip)$|(?<=  # )noqa: \w+  ', re.M)  # words for another reader; a reason behind them stays
 FENCED = re.compile(r'(```.*?```|\$\$.*?\$\$)', re.S)
 HOME = 'index.ipynb'
@@ -208,18 +208,29 @@ def processed(file):
     return nbformat.reads(nbformat.writes(made), as_version=4)
 
 
-def fold(cell):
-    "Hide a long cell behind a line that says what it defines."
-    imports = checked_cells.only_imports(cell.source)
-    if cell.source.count('\n') < (FOLDED // 3 if imports else FOLDED):
+def only_checks(cell, later):
+    "Whether a cell shows nothing and does nothing but assert; what it computes for that, no later cell uses."
+    body = checked_cells.parse(cell.source).body
+    stored = {n.id for node in body for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    checks = [checked_cells.asserts(node) for node in body]
+    rest = [node for node, check in zip(body, checks, strict=True) if not check]
+    return any(checks) and all(isinstance(node, ast.Assign) for node in rest) and not (stored & later or cell.outputs)
+
+
+def fold(cell, later=frozenset()):
+    "Hide a long cell behind a line that says what it defines; imports and checks always. `later`: names that the cells below use."
+    body = checked_cells.parse(cell.source).body
+    imports, checks = bool(body) and checked_cells.only_imports(cell.source), only_checks(cell, later)
+    if cell.source.count('\n') < FOLDED and not (imports or checks):
         return
-    names = [n.name for n in checked_cells.parse(cell.source).body if isinstance(n, api_pages.DEFS)]
+    names = [n.name for n in body if isinstance(n, api_pages.DEFS)]
     public = [name for name in names if not name.startswith('_')]
     helpers = len(names) - len(public)
     said = [*public, *([f'{helpers} helper{"s" * (helpers > 1)}'] if helpers else [])]
     what = f'the code of {", ".join(said)}' if said else 'the imports' if imports else 'the code'
-    cell.metadata['tags'] = [*cell.metadata.get('tags', []), 'hide-input']
-    cell.metadata['mystnb'] = {**cell.metadata.get('mystnb', {}), 'code_prompt_show': f'Show {what}', 'code_prompt_hide': f'Hide {what}'}
+    shown = ['✓ checked'] * 2 if checks else [f'Show {what}', f'Hide {what}']
+    cell.metadata['tags'] = [*cell.metadata.get('tags', []), 'hide-input', *['checked'] * checks]
+    cell.metadata['mystnb'] = {**cell.metadata.get('mystnb', {}), **dict(zip(('code_prompt_show', 'code_prompt_hide'), shown, strict=True))}
 
 
 def public_names(source):
@@ -255,8 +266,11 @@ def notebook_page(file, root, cfg, known, entries):
             cell.source = link_names(site_links(cell.source, file, root, cfg), known, used)
         if cell.id in words:
             cell.metadata['mystnb'] = words[cell.id]
-        if cell.cell_type == 'code':
-            fold(cell)
+    later = set()
+    for cell in reversed([cell for cell in nb.cells if cell.cell_type == 'code']):
+        fold(cell, later)
+        later |= {n.id for n in ast.walk(checked_cells.parse(cell.source)) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+        cell.outputs = [out for out in cell.outputs if not out.get('text', '').startswith('skipped: ')]
     # cleaning took the language away; widgets without their kernel would have a script of another host loaded
     nb.metadata = {'kernelspec': nb.metadata.get('kernelspec', {}), 'language_info': {'name': 'python', 'pygments_lexer': 'ipython3'}}
     title_of(nb)
