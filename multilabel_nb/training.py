@@ -7,6 +7,8 @@ __all__ = ['param_groups', 'multilabel_learner', 'extract_features', 'fit_probe'
            'probe_splits', 'train_probe']
 
 # %% ../nbs/06_training.ipynb #7532a282
+from collections.abc import Sequence
+
 import pandas as pd
 import torch
 from torch import nn
@@ -15,7 +17,13 @@ from tqdm.auto import tqdm
 from .backbones import EMBEDDED_ARCH, load_backbone
 from .checks import check_targs
 from .datasets import DataLoaders  # before any other part of fastai
-from .heads import MLPHead, MultiLevelFeatures, ProbeHead, flat_layers
+from multilabel_nb.heads import (
+    JoinedFeatures,
+    MLPHead,
+    MultiLevelFeatures,
+    ProbeHead,
+    flat_layers,
+)
 from .losses import MultiLabelBCE, bce_with_logits
 from .splits import random_split
 
@@ -252,13 +260,17 @@ def probe_splits(
 # %% ../nbs/06_training.ipynb #7457e2bc
 def train_probe(
     dls: DataLoaders,  # made with `augment=False`: each training image is seen once
-    arch: str = EMBEDDED_ARCH,  # as in `load_backbone`
+    arch: str | Sequence[str] = EMBEDDED_ARCH,  # as in `load_backbone`; or several
     levels: bool = False,  # look at all levels of the backbone, not only at the last
     ignore_nan: bool = False,  # leave out unknown targets, which are nan
+    views: int = 1,  # turns of each image to average over, as in `JoinedFeatures`
 ) -> nn.Sequential:  # normalised images `(N, 3, H, W)` to logits `(N, C)`
     "A pretrained backbone and a probe, tuned and fitted on the training rows alone."
-    backbone = load_backbone(arch)
-    backbone = MultiLevelFeatures(backbone) if levels else backbone
+    archs = [arch] if isinstance(arch, str) else arch
+    bodies = [load_backbone(name) for name in archs]
+    bodies = [MultiLevelFeatures(body) for body in bodies] if levels else bodies
+    joined = len(bodies) > 1 or views != 1
+    backbone = JoinedFeatures(bodies, views) if joined else bodies[0]
     rows = extract_features(backbone, dls.train.new(shuffle=False, drop_last=False))
     weight_decay = tune_weight_decay(*rows, ignore_nan=ignore_nan).idxmin()
     head = fit_probe(*rows, weight_decay, ignore_nan=ignore_nan)
