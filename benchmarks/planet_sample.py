@@ -283,6 +283,7 @@ RECIPES = {
     'probe, then tuned, 128 px': (tuned, {'size': 128, 'epochs': 4, 'lr': 1e-3}),
     'probe, all levels, 256 px': (probe, {'size': 256, 'levels': True}),
     'probe, four views, 256 px': (probe, {'size': 256, 'levels': True, 'views': 4}),
+    'probe, Lite2 alone, two views, 256 px': (probe, {**BEST, 'archs': BOTH[1:], 'views': 2}),
     'probe, two networks, 256 px': (probe, {**BEST, 'views': 1}),
     'probe, two networks, two views, 256 px': (probe, {**BEST, 'views': 2}),
     'probe, two networks, four views, 256 px': (probe, BEST),
@@ -487,15 +488,17 @@ def keep(part, name, key, result, target=TARGET):
 
 
 def measured(part, name, key):
-    return set(MEASURES) <= set(read_runs(part).get(name, {}).get(str(key), {}))
+    return {*MEASURES} - {'seconds'} <= set(read_runs(part).get(name, {}).get(str(key), {}))
 
 
 def add(part, name, key, again, recipe, sample, seed, **how):
-    "Measure what is not in the file; seconds of a run that only lacked scores are kept, for they were taken on idle cores."
+    "Measure what is not in the file. A run that only lacked scores keeps its seconds, which were taken on idle cores."
     if measured(part, name, key) and not again:
         return
     result, before = measure(recipe, sample, seed, **how), read_runs(part).get(name, {}).get(str(key), {})
     kept = {} if again else {k: before[k] for k in ('seconds', 'threads') if k in before}
+    if part != 'runs':  # features were there already
+        result = {k: v for k, v in result.items() if k not in ('seconds', 'threads')}
     keep(part, name, key, {**result, **kept})
     print(f'{name:40} {key}  {result}', flush=True)
 
