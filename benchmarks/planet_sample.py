@@ -2,33 +2,47 @@
 
     MULTILABEL_NB_DATA=… python benchmarks/planet_sample.py                                     # all that is not measured yet
     MULTILABEL_NB_DATA=… python benchmarks/planet_sample.py --only 'probe, 128 px' --splits 0 1 42
+    MULTILABEL_NB_DATA=… python benchmarks/planet_sample.py --steps                             # what each step buys, and what does not pay
+    MULTILABEL_NB_DATA=… python benchmarks/planet_sample.py --curve                             # scores by the number of training tiles
     python benchmarks/planet_sample.py --list
 
 Every result is written to `planet_sample.json` beside this file as soon as it is there, so a run that is broken off goes on where it was;
-`--again` measures anew. The results page and lesson 06 show the file. A trained recipe takes one to two minutes a split on two
-idle cores, a probe half a minute at most. Every setting was chosen inside training rows: the penalty of each probe anew in each split, the
-rate of `probe, then tuned` (of 5e-5, 2e-4 and 1e-3) inside the training rows of split 42, those of the source texts by their authors.
+a run whose F2 is missing is done again, and keeps the seconds that it has; `--again` measures all anew, seconds too. The results page and
+lesson 06 show the file. A trained recipe takes one to two minutes a split on two idle cores, the features of a network and view at 256
+pixels ten to twenty seconds. Every setting was chosen inside training rows: the penalty of each probe anew in each split, each threshold on
+out-of-fold probabilities of the training rows, the rate of `probe, then tuned` (of 5e-5, 2e-4 and 1e-3) inside the training rows of split
+42, those of the published recipes by their authors.
 """
 
 import argparse
 import functools
+import itertools
 import json
 import os
 import platform
 import tempfile
 import time
+import warnings
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 from scipy.stats import t as student
+from sklearn.linear_model import RidgeCV
+from sklearn.model_selection import GridSearchCV, cross_val_predict
+from sklearn.neighbors import KNeighborsRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import Normalizer, StandardScaler
 
-from multilabel_nb.backbones import load_backbone
+from multilabel_nb.backbones import EMBEDDED_ARCH, load_backbone
+from multilabel_nb.choosing import tune_thresholds
 from multilabel_nb.datasets import multilabel_dataloaders, multilabel_datasets
+from multilabel_nb.doubt import out_of_fold
+from multilabel_nb.expected_fbeta import decide_fbeta
 from multilabel_nb.files import write_atomically
 from multilabel_nb.heads import MultiLevelFeatures
-from multilabel_nb.images import open_rgb
-from multilabel_nb.metrics import constant_prediction
+from multilabel_nb.metrics import constant_prediction, fbeta_score
 from multilabel_nb.readers import read_labels
 from multilabel_nb.reports import score_report
 from multilabel_nb.sources import is_standin, planet_sample
@@ -50,21 +64,25 @@ from fastai.vision.all import IntToFloatTensor, Normalize, Resize, ToTensor, aug
 N_ALL_LABELS, TEXT_SPLIT = 17, 42
 SPLITS = [*range(10), TEXT_SPLIT]
 TARGET = Path(__file__).with_suffix('.json')
-MEASURES = ['acc_17', 'acc_11', 'mAP', 'seconds']
+MEASURES = ['acc_17', 'acc_11', 'mAP', 'f2_at_0.5', 'f2_at_0.2', 'f2_tuned', 'f2_expected', 'seconds']
+BOTH = (EMBEDDED_ARCH, 'tf_efficientnet_lite2')
+QUARTERS = (0, 2, 1, 3)  # as `JoinedFeatures` turns
+BEST = {'size': 256, 'levels': True, 'archs': BOTH, 'views': 4}
 
 
 # ---- the data
 
 
 class Sample:
-    "The table without rare labels, its targets, and features made at most once a run."
+    "The table without rare labels and its targets."
 
-    def __init__(self, src):
-        df, _ = drop_rare_labels(read_labels(src / 'labels.csv', verbose=False), min_count=10)
-        self.df, self.folder = df, src / 'train'
-        self.vocab = build_vocab(df, range(len(df)))
-        self.targs = torch.as_tensor(one_hot(df.labels, self.vocab))
-        open_rgb(self.folder / f'{df.image_name.iloc[0]}.jpg')
+    def __init__(self, src, min_count=10):
+        self.whole = read_labels(src / 'labels.csv', verbose=False)
+        self.df, _ = drop_rare_labels(self.whole, min_count)
+        self.rows = torch.tensor(self.whole.index.get_indexer(self.df.index))
+        self.src, self.folder = src, src / 'train'
+        self.vocab = build_vocab(self.df, range(len(self.df)))
+        self.targs = torch.as_tensor(one_hot(self.df.labels, self.vocab))
 
     def split(self, seed):
         "Positions for training and validation; 42 is the source text's own split, which fastai draws."
@@ -74,15 +92,42 @@ class Sample:
     def datasets(self, splits):
         return multilabel_datasets(self.df, self.folder, self.vocab, splits)
 
-    @functools.cache  # noqa: B019  one object a run
-    def features(self, size, levels):
-        "Each image through the body once; the seconds include reading the files."
-        rows = list(range(len(self.df)))
-        dls = multilabel_dataloaders(self.datasets([rows, rows]), size=size, augment=False)
-        body = MultiLevelFeatures(load_backbone()) if levels else load_backbone()
-        began = time.perf_counter()
-        feats, _ = extract_features(body, dls.valid, progress=False)
-        return feats, time.perf_counter() - began
+    def features(self, size, levels=False, archs=(EMBEDDED_ARCH,), views=1):
+        "Features of all rows, side by side over `archs` and in the mean over views, and the seconds they took."
+        parts = [[turned_features(self.src, arch, size, levels, n) for n in QUARTERS[:views]] for arch in archs]
+        mean = [sum(feats for feats, _ in views) / len(views) for views in parts]
+        passes = sum(seconds for views in parts for _, seconds in views)
+        return torch.cat(mean, 1)[self.rows], read_images(self.src, size)[2] + passes
+
+
+@functools.lru_cache(2)
+def read_images(src, size):
+    "All images of the table in batches, where they go, and the seconds it took to read them."
+    df = read_labels(src / 'labels.csv', verbose=False)
+    rows, vocab = list(range(len(df))), build_vocab(df, range(len(df)), verbose=False)
+    dls = multilabel_dataloaders(multilabel_datasets(df, src / 'train', vocab, [rows, rows]), size=size, augment=False)
+    began = time.perf_counter()
+    return list(dls.valid), dls.device, time.perf_counter() - began
+
+
+@functools.cache
+def turned_features(src, arch, size, levels, quarters):
+    "The features of each image of the table, turned, and the seconds they took; once a run."
+    batches, device, _ = read_images(src, size)
+    body = MultiLevelFeatures(load_backbone(arch)) if levels else load_backbone(arch)
+    began = time.perf_counter()
+    turned = Batches(((images.rot90(quarters, (2, 3)), targs) for images, targs in batches), device)
+    return extract_features(body, turned, progress=False)[0], time.perf_counter() - began
+
+
+class Batches:
+    "Batches, and where they go."
+
+    def __init__(self, batches, device):
+        self.batches, self.device = batches, device
+
+    def __iter__(self):
+        return iter(self.batches)
 
 
 def real_sample():
@@ -90,6 +135,11 @@ def real_sample():
     if is_standin(src):
         raise SystemExit('this measures the real sample: name the folder that holds planet_sample/ in MULTILABEL_NB_DATA')
     return Sample(src)
+
+
+@functools.cache
+def everything():
+    return Sample(planet_sample(), min_count=1)
 
 
 @functools.cache
@@ -105,34 +155,52 @@ def standin_sample():
 
 def nothing(sample, splits):
     "No label on any picture."
-    return torch.zeros(len(splits[1]), len(sample.vocab)), 0.0
+    return torch.zeros(len(splits[1]), len(sample.vocab)), 0.0, torch.zeros(len(splits[0]), len(sample.vocab))
 
 
 def constant(sample, splits):
     "On every picture the labels that most training pictures have."
     train_targs = sample.targs[splits[0]]
-    return torch.as_tensor(constant_prediction(train_targs)).float().expand(len(splits[1]), -1), 0.0
+    always = torch.as_tensor(constant_prediction(train_targs)).float()
+    return always.expand(len(splits[1]), -1), 0.0, always.expand(len(splits[0]), -1)
 
 
-def probe(sample, splits, size, levels=False):
+def fitted(feats, targs, weight_decay=None):
+    "A head, its penalty, and out-of-fold probabilities of the rows it was fitted on, with that penalty."
+    decay = tune_weight_decay(feats, targs, progress=False).idxmin() if weight_decay is None else weight_decay
+    refit = lambda rest, held: probe_probs(fit_probe(feats[rest], targs[rest], decay), feats[held])  # noqa: E731
+    return fit_probe(feats, targs, decay), decay, torch.as_tensor(out_of_fold(refit, len(feats), progress=False))
+
+
+def every_label(sample, splits):
+    "Every label on every picture."
+    return torch.ones(len(splits[1]), len(sample.vocab)), 0.0, torch.ones(len(splits[0]), len(sample.vocab))
+
+
+def probe(sample, splits, **how):
     "Features of all rows, then penalty and weights from the training rows."
-    feats, seconds = sample.features(size, levels)
+    feats, seconds = sample.features(**how)
     train, valid = splits
     began = time.perf_counter()
-    head = fit_probe(feats[train], sample.targs[train], tune_weight_decay(feats[train], sample.targs[train]).idxmin())
+    head, _, held_out = fitted(feats[train], sample.targs[train])
     probs = probe_probs(head, feats[valid])
-    return probs, seconds + time.perf_counter() - began
+    return probs, seconds + time.perf_counter() - began, held_out
+
+
+def all_labels(sample, splits, **how):
+    "The same on all 1000 rows with all 17 labels, rare ones too, on splits of their own."
+    return probe(sample, splits, **how)
 
 
 def from_standin(sample, splits, size):
-    "A probe that has seen nothing but generated tiles."
+    "A probe that has seen nothing but generated tiles; thresholds chosen on them, too."
     made = standin_sample()
     if made.vocab != sample.vocab:
         raise SystemExit(f'the stand-in is left with other labels: {made.vocab}')
-    feats, seconds = made.features(size, False)
+    feats, seconds = made.features(size)
     began = time.perf_counter()
-    head = fit_probe(feats, made.targs, tune_weight_decay(feats, made.targs).idxmin())
-    return probe_probs(head, sample.features(size, False)[0][splits[1]]), seconds + time.perf_counter() - began
+    head, _, _ = fitted(feats, made.targs)
+    return probe_probs(head, sample.features(size)[0][splits[1]]), seconds + time.perf_counter() - began, None
 
 
 def trained(dls, steps, model=None):
@@ -143,28 +211,29 @@ def trained(dls, steps, model=None):
             began = time.perf_counter()
             steps(learn)
             seconds = time.perf_counter() - began
-            return learn.get_preds()[0], seconds
+            return learn.get_preds()[0], seconds, None
 
 
-def text_000(sample, splits, size):
-    "One frozen epoch, five of everything at graded rates."
+def one_frozen_epoch(sample, splits, size):
+    "One epoch of the head, five of everything at graded rates (the tutorial on this sample)."
 
     def steps(learn):
         learn.fit_one_cycle(1, slice(2e-3))
         learn.unfreeze()
         learn.fit_one_cycle(5, slice(2e-3 / 2.6**4, 2e-3))
 
-    return trained(multilabel_dataloaders(sample.datasets(splits), size=size, bs=64), steps)
+    bs = min(64, len(splits[0]))
+    return trained(multilabel_dataloaders(sample.datasets(splits), size=size, bs=bs), steps)
 
 
-def text_001(sample, splits, size):
-    "One call of fine_tune: three frozen epochs and three of everything."
+def fine_tuned(sample, splits, size):
+    "One call of fine_tune: three epochs of the head and three of everything (a tutorial on PASCAL)."
     dls = multilabel_dataloaders(sample.datasets(splits), size=size, bs=64)
     return trained(dls, lambda learn: learn.fine_tune(3, base_lr=3e-3, freeze_epochs=3))
 
 
-def text_004(sample, splits, size):
-    "Presizing, then frozen, unfrozen, down to the last two groups, down to the head; thirteen epochs."
+def frozen_again(sample, splits, size):
+    "Presizing; epochs of the head, of everything, of the last two groups, of the head again: 4, 4, 2, 3 (a tutorial on PASCAL)."
     presize = round(size * 460 / 224)  # as the text's own sizes
     augments = aug_transforms(size=size)
     stats = Normalize.from_stats([0.5] * 3, [0.5] * 3, cuda=False)
@@ -179,7 +248,8 @@ def text_004(sample, splits, size):
         learn.freeze_to(-1)
         learn.fit_one_cycle(3, 5e-3)
 
-    return trained(sample.datasets(splits).dataloaders(bs=64, num_workers=0, **tfms), steps)
+    bs = min(64, len(splits[0]))
+    return trained(sample.datasets(splits).dataloaders(bs=bs, num_workers=0, **tfms), steps)
 
 
 def tuned(sample, splits, size, epochs, lr):
@@ -187,7 +257,7 @@ def tuned(sample, splits, size, epochs, lr):
     feats, feature_seconds = sample.features(size, True)
     train = splits[0]
     began = time.perf_counter()
-    head = fit_probe(feats[train], sample.targs[train], tune_weight_decay(feats[train], sample.targs[train]).idxmin())
+    head, _, _ = fitted(feats[train], sample.targs[train])
     before = feature_seconds + time.perf_counter() - began
     model = torch.nn.Sequential(MultiLevelFeatures(load_backbone()), head)
 
@@ -195,50 +265,204 @@ def tuned(sample, splits, size, epochs, lr):
         learn.unfreeze()
         learn.fit_one_cycle(epochs, slice(lr / 2.6**4, lr))
 
-    probs, seconds = trained(multilabel_dataloaders(sample.datasets(splits), size=size), steps, model)
-    return probs, before + seconds
+    probs, seconds, _ = trained(multilabel_dataloaders(sample.datasets(splits), size=size), steps, model)
+    return probs, before + seconds, None
 
 
 RECIPES = {
     'no label': (nothing, {}),
+    'every label': (every_label, {}),
     'the constant': (constant, {}),
-    'text 000, 96 px': (text_000, {'size': 96}),
-    'text 001, 96 px': (text_001, {'size': 96}),
-    'text 004, 96 px': (text_004, {'size': 96}),
+    'head, then all: 6 epochs, 96 px': (one_frozen_epoch, {'size': 96}),
+    'fine_tune: 6 epochs, 96 px': (fine_tuned, {'size': 96}),
+    'thawed and frozen again: 13 epochs, 96 px': (frozen_again, {'size': 96}),
     'probe, 96 px': (probe, {'size': 96}),
+    'probe, all levels, 96 px': (probe, {'size': 96, 'levels': True}),
     'probe, 128 px': (probe, {'size': 128}),
     'probe, all levels, 128 px': (probe, {'size': 128, 'levels': True}),
     'probe, then tuned, 128 px': (tuned, {'size': 128, 'epochs': 4, 'lr': 1e-3}),
     'probe, all levels, 256 px': (probe, {'size': 256, 'levels': True}),
+    'probe, four views, 256 px': (probe, {'size': 256, 'levels': True, 'views': 4}),
+    'probe, Lite2 alone, two views, 256 px': (probe, {**BEST, 'archs': BOTH[1:], 'views': 2}),
+    'probe, two networks, 256 px': (probe, {**BEST, 'views': 1}),
+    'probe, two networks, two views, 256 px': (probe, {**BEST, 'views': 2}),
+    'probe, two networks, four views, 256 px': (probe, BEST),
     'probe fitted on the stand-in': (from_standin, {'size': 128}),
+    'all 17 labels: no label': (nothing, {}),
+    'all 17 labels: every label': (every_label, {}),
+    'all 17 labels: the constant': (constant, {}),
+    'all 17 labels: probe, two networks, four views, 256 px': (all_labels, BEST),
 }
+
+
+# ---- the steps: each against the one before it, or against the best of those that were kept
+
+
+def more_features(sample, splits, sizes=(256,), **how):
+    "Features of several sizes side by side."
+    feats = torch.cat([sample.features(size, True, **how)[0] for size in sizes], 1)
+    return probe_of(feats, sample, splits)
+
+
+def probe_of(feats, sample, splits, other=None):
+    "A probe on these features, and its probabilities for the same rows, or for `other` features of them."
+    train, valid = splits
+    head, _, held_out = fitted(feats[train], sample.targs[train])
+    return probe_probs(head, (feats if other is None else other)[valid]), 0.0, held_out
+
+
+def one_view_predicted(sample, splits):
+    "Fitted on the mean of the views, used on one view."
+    return probe_of(sample.features(**BEST)[0], sample, splits, sample.features(**{**BEST, 'views': 1})[0])
+
+
+def mean_predicted(sample, splits):
+    "Fitted on one view, used on the mean of the views, which is the mean of the logits."
+    return probe_of(sample.features(**{**BEST, 'views': 1})[0], sample, splits, sample.features(**BEST)[0])
+
+
+def views_as_rows(sample, splits):
+    "Four rows of each training tile, one a view, with the penalty that its mean over views has; used on the mean of the views."
+    train, valid = splits
+    mean, rows = sample.features(**BEST)[0], []
+    for n in range(len(QUARTERS)):
+        parts = [turned_features(sample.src, arch, 256, True, QUARTERS[n])[0] for arch in BOTH]
+        rows.append(torch.cat(parts, 1)[sample.rows][train])
+    _, decay, held_out = fitted(mean[train], sample.targs[train])
+    head = fit_probe(torch.cat(rows), sample.targs[train].repeat(len(rows), 1), decay)
+    return probe_probs(head, mean[valid]), 0.0, held_out
+
+
+def square_roots(sample, splits):
+    "The square root of each feature, its sign kept."
+    feats = sample.features(**BEST)[0]
+    return probe_of(feats.sign() * feats.abs().sqrt(), sample, splits)
+
+
+def neighbours(sample, splits):
+    "The share of the nearest tiles that carry the label; their number (3 to 40) chosen by cross-validation."
+    feats, (train, valid) = sample.features(256)[0].numpy(), splits
+    model = make_pipeline(StandardScaler(), Normalizer(), KNeighborsRegressor())
+    found = GridSearchCV(model, {'kneighborsregressor__n_neighbors': [3, 5, 10, 20, 40]}, scoring='neg_mean_squared_error', cv=3)
+    found.fit(feats[train], sample.targs[train].numpy())
+    held_out = cross_val_predict(found.best_estimator_, feats[train], sample.targs[train].numpy(), cv=5)
+    return torch.as_tensor(found.predict(feats[valid])), 0.0, torch.as_tensor(held_out)
+
+
+def penalty_per_label(sample, splits):
+    "The penalty of each label by itself, by cross-validation."
+    feats, (train, valid) = sample.features(**BEST)[0], splits
+    each, candidates = {}, (0.03, 0.1, 0.3, 1.0)
+    for decay in candidates:
+        head, _, held_out = fitted(feats[train], sample.targs[train], decay)
+        each[decay] = probe_probs(head, feats[valid]), held_out
+    losses = torch.stack([per_label_loss(held_out, sample.targs[train]) for _, held_out in each.values()])
+    columns = [(list(each.values())[i], j) for j, i in enumerate(losses.argmin(0))]
+    return torch.stack([probs[:, j] for (probs, _), j in columns], 1), 0.0, torch.stack([out[:, j] for (_, out), j in columns], 1)
+
+
+def per_label_loss(probs, targs):
+    return torch.nn.functional.binary_cross_entropy(probs.float(), targs, reduction='none').mean(0)
+
+
+def mean_of_penalties(sample, splits):
+    "The mean of the logits of three penalties, .3, 1 and 3."
+    feats, (train, valid) = sample.features(**BEST)[0], splits
+    made = [fitted(feats[train], sample.targs[train], decay) for decay in (0.3, 1.0, 3.0)]
+    mean = lambda parts: torch.stack([p.logit(eps=1e-6) for p in parts]).mean(0).sigmoid()  # noqa: E731
+    return mean([probe_probs(head, feats[valid]) for head, *_ in made]), 0.0, mean([held_out for *_, held_out in made])
+
+
+def ridge(sample, splits):
+    "A ridge regression from all probabilities to each label, fitted on out-of-fold probabilities (as the winner of 2017 did)."
+    probs, _, held_out = probe(sample, splits, **BEST)
+    model = RidgeCV([10**k for k in range(-2, 4)]).fit(held_out, sample.targs[splits[0]])
+    both = [torch.as_tensor(model.predict(p)).clamp(0, 1) for p in (probs, held_out)]
+    return both[0], 0.0, both[1]
+
+
+def weather_rule(sample, splits):
+    "Exactly one label of the weather: its probabilities are made to sum to 1."
+    probs, _, held_out = probe(sample, splits, **BEST)
+    columns = [sample.vocab.index(name) for name in ('clear', 'cloudy', 'haze', 'partly_cloudy')]
+    both = [torch.as_tensor(p).float().clone() for p in (probs, held_out)]
+    for p in both:
+        p[:, columns] = p[:, columns].logit(eps=1e-6).softmax(1)
+    return both[0], 0.0, both[1]
+
+
+BASE, VIEWS, KEPT = 'probe, all levels, 256 px', 'probe, four views, 256 px', 'probe, two networks, four views, 256 px'
+STEPS = {  # its name: (what it does, or the recipe that it is, what it is held against)
+    'nearest neighbours': (neighbours, BASE),
+    'four views averaged': (VIEWS, BASE),
+    'a second network beside the first': ('probe, two networks, 256 px', BASE),
+    'a second network, four views': (KEPT, VIEWS),
+    'two views and not four': ('probe, two networks, two views, 256 px', KEPT),
+    'the second network alone': (functools.partial(more_features, archs=BOTH[1:], views=4), KEPT),
+    'fitted on the mean, used on one view': (one_view_predicted, KEPT),
+    'fitted on one view, used on the mean': (mean_predicted, KEPT),
+    'views as more rows': (views_as_rows, KEPT),
+    '128 px beside 256 px': (functools.partial(more_features, sizes=(256, 128), archs=BOTH, views=4), KEPT),
+    'square roots of the features': (square_roots, KEPT),
+    'a penalty for each label': (penalty_per_label, KEPT),
+    'mean of three penalties': (mean_of_penalties, KEPT),
+    'ridge over the probabilities': (ridge, KEPT),
+    'one weather label': (weather_rule, KEPT),
+}
+CURVE = {  # recipes by the number of training tiles
+    KEPT: probe,
+    BASE: probe,
+    'thawed and frozen again: 13 epochs, 96 px': frozen_again,
+}
+CURVE_TILES = (50, 100, 200, 400)
 
 
 # ---- results
 
 
-def measure(name, sample, seed):
-    "One recipe on one split: what the file keeps of it."
-    recipe, settings = RECIPES[name]
-    splits = sample.split(seed)
+def measure(recipe, sample, seed, tiles=None, **settings):
+    "One recipe on one split, or on the first `tiles` of its training rows: what the file keeps of it."
+    train, valid = sample.split(seed)
+    if tiles:
+        train = [train[i] for i in np.random.default_rng(seed).permutation(len(train))[:tiles]]
     set_seed(seed)
-    probs, seconds = recipe(sample, splits, **settings)
-    report = score_report(probs, sample.targs[splits[1]], sample.targs[splits[0]])
+    probs, seconds, held_out = recipe(sample, [train, valid], **settings)
+    targs, train_targs = sample.targs[valid], sample.targs[train]
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')  # labels without an image in these rows
+        report = score_report(probs.clamp(0, 1), targs, train_targs)
+        f2 = f2_scores(probs.clamp(0, 1), targs, held_out, train_targs)
     accuracy, n_labels = report.accuracy_multi['model'], len(sample.vocab)
     on_17 = (accuracy * n_labels + N_ALL_LABELS - n_labels) / N_ALL_LABELS  # the dropped labels counted in: always off, so always right
-    scores = {'acc_17': on_17, 'acc_11': accuracy, 'mAP': report.mAP['model']}
-    return {**{k: round(float(v), 4) for k, v in scores.items()}, 'seconds': round(seconds, 1), 'threads': torch.get_num_threads()}
+    scores = {'acc_17': on_17, 'acc_11': accuracy if n_labels == 11 else None, 'mAP': report.mAP['model'], **f2}
+    rounded = {k: None if v is None else round(float(v), 4) for k, v in scores.items()}
+    return {**rounded, 'seconds': round(seconds, 1), 'threads': torch.get_num_threads()}
 
 
-def read_runs(target=TARGET):
-    return json.loads(target.read_text()).get('runs', {}) if target.exists() else {}
+def f2_scores(probs, targs, held_out, train_targs):
+    "F2 of each picture, in the mean: at .5, at .2, at a shared threshold chosen on the training rows, with the highest expectation."
+    f2 = lambda on: fbeta_score(on, targs)  # noqa: E731
+    found = {f'f2_at_{t}': f2((probs > t).float()) for t in (0.5, 0.2)}
+    found['f2_tuned'] = None
+    if held_out is not None:
+        tuned = tune_thresholds(held_out.clamp(0, 1), train_targs, 'f2', False, 'samples')
+        found['f2_tuned'] = f2((probs > tuned.thresh).float())
+    return {**found, 'f2_expected': f2(decide_fbeta(probs).astype(float))}
+
+
+def read_file(target=TARGET):
+    return json.loads(target.read_text()) if target.exists() else {}
+
+
+def read_runs(part='runs', target=TARGET):
+    return read_file(target).get(part, {})
 
 
 def summary(runs):
     "Mean over the ten splits, half the width of its 95 % interval (Student's t), and split 42 beside them."
     rows = []
     for name in (name for name in RECIPES if name in runs):
-        per_split = pd.DataFrame(runs[name]).T[MEASURES]
+        per_split = pd.DataFrame(runs[name]).T.reindex(columns=MEASURES).astype(float)
         ten = per_split.drop(index=str(TEXT_SPLIT), errors='ignore')
         half = ten.std() * student.ppf(0.975, len(ten) - 1) / len(ten) ** 0.5 if len(ten) > 1 else ten.std()
         row = {'what': name, 'splits': len(ten), **ten.mean().round(4), **half.drop('seconds').round(4).add_prefix('half_')}
@@ -247,35 +471,62 @@ def summary(runs):
     return pd.DataFrame(rows)
 
 
-def keep(name, seed, result, target=TARGET):
+def keep(part, name, key, result, target=TARGET):
     "Add one result to the file, as it is now (another run may write to it), under a temporary name first."
-    runs = read_runs(target)
-    runs.setdefault(name, {})[str(seed)] = result
-    runs = {name: dict(sorted(runs[name].items(), key=lambda item: int(item[0]))) for name in RECIPES if name in runs}
-    machine = f'{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__.split("+")[0]}'
-    settings = {name: {'what': recipe.__doc__, **how} for name, (recipe, how) in RECIPES.items()}
-    table = json.loads(summary(runs).to_json(orient='records'))
-    result = {'machine': machine, 'recipes': settings, 'summary': table, 'runs': runs}
-    write_atomically(target, (json.dumps(result, indent=1) + '\n').encode())
+    told = read_file(target)
+    results = told.setdefault(part, {})
+    results.setdefault(name, {})[str(key)] = result
+    order = {'runs': RECIPES, 'steps': STEPS}.get(part) or list(results)
+    by_number = lambda item: [int(x) for x in item[0].split('/')]  # noqa: E731
+    told[part] = {name: dict(sorted(results[name].items(), key=by_number)) for name in order if name in results}
+    told['machine'] = f'{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__.split("+")[0]}'
+    told['recipes'] = {name: {'what': recipe.__doc__, **how} for name, (recipe, how) in RECIPES.items()}
+    told['against'] = {name: {'recipe': step if isinstance(step, str) else None, 'than': than} for name, (step, than) in STEPS.items()}
+    told['summary'] = json.loads(summary(told['runs']).to_json(orient='records'))
+    parts = {part: told[part] for part in ('machine', 'recipes', 'against', 'summary', 'runs', 'steps', 'curve') if part in told}
+    write_atomically(target, (json.dumps(parts, indent=1) + '\n').encode())
+
+
+def measured(part, name, key):
+    return {*MEASURES} - {'seconds'} <= set(read_runs(part).get(name, {}).get(str(key), {}))
+
+
+def add(part, name, key, again, recipe, sample, seed, **how):
+    "Measure what is not in the file. A run that only lacked scores keeps its seconds, which were taken on idle cores."
+    if measured(part, name, key) and not again:
+        return
+    result, before = measure(recipe, sample, seed, **how), read_runs(part).get(name, {}).get(str(key), {})
+    kept = {} if again else {k: before[k] for k in ('seconds', 'threads') if k in before}
+    if part != 'runs':  # features were there already
+        result = {k: v for k, v in result.items() if k not in ('seconds', 'threads')}
+    keep(part, name, key, {**result, **kept})
+    print(f'{name:40} {key}  {result}', flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('--only', nargs='+', default=list(RECIPES), metavar='RECIPE', choices=list(RECIPES), help='recipes, by name')
+    parser.add_argument('--only', nargs='+', default=list(RECIPES), metavar='RECIPE', choices=[*RECIPES, *STEPS], help='recipes, by name')
     parser.add_argument('--splits', nargs='+', type=int, default=SPLITS, choices=SPLITS, metavar='SEED', help='0 to 9, and 42')
     parser.add_argument('--again', action='store_true', help='measure what is in the file already')
     parser.add_argument('--list', action='store_true', help='name the recipes and how many splits of each are in the file')
+    parser.add_argument('--steps', action='store_true', help='what each step buys, instead of the recipes')
+    parser.add_argument('--curve', action='store_true', help='scores by the number of training tiles, instead of the recipes')
     args = parser.parse_args()
     if args.list:
-        print('\n'.join(f'{name:30} {len(read_runs().get(name, {})):2} of {len(SPLITS)}' for name in RECIPES))
+        done = {name: sum(measured('runs', name, seed) for seed in SPLITS) for name in RECIPES}
+        print('\n'.join(f'{name:56} {n:2} of {len(SPLITS)}' for name, n in done.items()))
         return
-    sample = real_sample()
-    for name in args.only:
-        for seed in args.splits:
-            if args.again or str(seed) not in read_runs().get(name, {}):
-                result = measure(name, sample, seed)
-                keep(name, seed, result)
-                print(f'{name:30} split {seed:2}  {result}', flush=True)
+    sample, ten = real_sample(), [seed for seed in args.splits if seed != TEXT_SPLIT]
+    if args.steps:
+        for name, seed in itertools.product([n for n, (step, _) in STEPS.items() if callable(step)], ten):
+            add('steps', name, seed, args.again, STEPS[name][0], sample, seed)
+    elif args.curve:
+        for name, tiles, seed in itertools.product([n for n in CURVE if n in args.only], CURVE_TILES, ten):
+            add('curve', name, f'{tiles}/{seed}', args.again, CURVE[name], sample, seed, tiles=tiles, **RECIPES[name][1])
+    else:
+        for name, seed in itertools.product([n for n in args.only if n in RECIPES], args.splits):
+            rows = everything() if name.startswith('all 17 labels') else sample
+            add('runs', name, seed, args.again, RECIPES[name][0], rows, seed, **RECIPES[name][1])
     print(summary(read_runs()).to_string(index=False, na_rep=''))
 
 

@@ -70,6 +70,7 @@ from .guarantees import clopper_pearson_bound as clopper_pearson_bound
 from .guarantees import guarantee_cost as guarantee_cost
 from .guarantees import guarantee_thresholds as guarantee_thresholds
 from .heads import ConcatPool2d as ConcatPool2d
+from .heads import JoinedFeatures as JoinedFeatures
 from .heads import MLPHead as MLPHead
 from .heads import MultiLevelFeatures as MultiLevelFeatures
 from .heads import PlaceHead as PlaceHead

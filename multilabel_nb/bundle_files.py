@@ -74,7 +74,7 @@ def _is_small(x: Any) -> bool:
     if isinstance(x, (list, dict)):
         parts = x.values() if isinstance(x, dict) else x
         return len(x) <= 64 and all(map(_is_small, parts))
-    return x is None or isinstance(x, (bool, str)) or _is_number(x, -8192, 8192)
+    return x is None or isinstance(x, (bool, str)) or _is_number(x, -16384, 16384)
 
 
 def _is_sha256(x: Any) -> bool:

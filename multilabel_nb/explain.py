@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .heads import MultiLevelFeatures, ProbeHead
+from .heads import JoinedFeatures, MultiLevelFeatures, ProbeHead
 from .images import image_grid, open_rgb
 
 # %% ../nbs/library/explain.ipynb #61d6d33a
@@ -23,6 +23,8 @@ def _level_maps(model: nn.Sequential, images: torch.Tensor) -> list[torch.Tensor
     if not isinstance(head, ProbeHead):
         told = f'not {type(head).__name__}: take Grad-CAM for other heads'
         raise ValueError(f'activation maps need a ProbeHead, {told}')
+    if isinstance(body, JoinedFeatures):
+        raise ValueError('activation maps need one body and one view, not joined ones')
     several = isinstance(body, MultiLevelFeatures)
     maps = body.maps(images) if several else [body(images)]
     _, _, norm, linear = head

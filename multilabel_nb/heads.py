@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ProbeHead', 'ConcatPool2d', 'MLPHead', 'SigmoidRange', 'PlaceHead', 'flat_layers', 'MultiLevelFeatures',
-           'build_network', 'describe_network']
+           'JoinedFeatures', 'build_network', 'describe_network']
 
 # %% ../nbs/library/heads.ipynb #d1b53a5c
 import json
@@ -241,8 +241,54 @@ class MultiLevelFeatures(nn.Module):
         pooled = [pool for m in maps for pool in (m.mean((2, 3)), m.amax((2, 3)))]
         return torch.cat(pooled, 1)[:, :, None, None]
 
+# %% ../nbs/library/heads.ipynb #a41f0c02
+class JoinedFeatures(nn.Module):
+    """Features of several bodies side by side, in the mean over turns of each image.
+
+    Raises
+    ------
+    ValueError
+        If `views` is not a whole number from 1 to 4.
+
+    Example
+    -------
+    >>> body = load_backbone('resnet18', pretrained=False)
+    >>> JoinedFeatures([body, body], views=2)(torch.zeros(2, 3, 64, 64)).shape
+    torch.Size([2, 1024, 1, 1])
+    """
+
+    def __init__(
+        self,
+        bodies: list[nn.Module],  # each from `load_backbone`, or `MultiLevelFeatures`
+        views: int = 4,  # as it is, turned by a half, by one and by three quarters
+    ):
+        super().__init__()
+        if views not in range(1, 5):
+            raise ValueError(f'views must be a whole number from 1 to 4, not {views}')
+        self.bodies, self.views = nn.ModuleList(bodies), views
+
+    def forward(
+        self,
+        images: torch.Tensor,  # `(N, 3, H, W)`, normalised
+    ) -> torch.Tensor:  # `(N, F, 1, 1)`, F of all bodies together
+        "The features of a batch."
+        feats = []
+        for quarters in (0, 2, 1, 3)[: self.views]:
+            view = images.rot90(quarters, (2, 3))
+            view = view.contiguous(memory_format=torch.channels_last)  # faster on a CPU
+            feats.append(
+                torch.cat([body(view).mean((2, 3)) for body in self.bodies], 1)
+            )
+        return torch.stack(feats).mean(0)[:, :, None, None]
+
 # %% ../nbs/library/heads.ipynb #0985e721
 _KINDS = {'probe': ProbeHead, 'mlp': MLPHead, 'place': PlaceHead}
+
+
+def _build_body(config: dict[str, Any]) -> nn.Module:
+    arch, level = config['architecture'], config.get('level')
+    body = load_backbone(arch, pretrained=False, level=level)
+    return MultiLevelFeatures(body) if config.get('levels') else body
 
 
 def build_network(
@@ -273,10 +319,10 @@ def build_network(
         return timm.create_model(arch, pretrained=False, **args)
     if kind not in _KINDS:
         raise ValueError(f'{kind!r} is no kind of head: these are {[*_KINDS, "timm"]}')
-    arch, level = config['architecture'], config.get('level')
-    body = load_backbone(arch, pretrained=False, level=level)
-    if config.get('levels'):
-        body = MultiLevelFeatures(body)
+    body = _build_body(config)
+    if 'views' in config:
+        beside = [_build_body(part) for part in config['beside']]
+        body = JoinedFeatures([body, *beside], config['views'])
     return nn.Sequential(body, _KINDS[kind](**head))
 
 # %% ../nbs/library/heads.ipynb #3b194a82
@@ -295,20 +341,31 @@ def _timm_config(model: nn.Module) -> dict | None:
     }
 
 
-def _own_config(model: nn.Module) -> dict | None:
-    if type(model) is not nn.Sequential or len(model) != 2:
-        return None
-    body, head = model
+def _body_config(body: nn.Module) -> dict | None:
     levels = isinstance(body, MultiLevelFeatures)
     body = body.body if levels else body
-    kind = next((name for name, kind in _KINDS.items() if type(head) is kind), None)
-    if not isinstance(body, Backbone) or not body.arch or kind is None:
+    if not isinstance(body, Backbone) or not body.arch:
         return None
     return {
         'architecture': body.arch,
         'backbone': body.library,
         'level': body.level,
         'levels': levels,
+    }
+
+
+def _own_config(model: nn.Module) -> dict | None:
+    if type(model) is not nn.Sequential or len(model) != 2:
+        return None
+    body, head = model
+    joined = isinstance(body, JoinedFeatures)
+    parts = [_body_config(part) for part in (body.bodies if joined else [body])]
+    kind = next((name for name, kind in _KINDS.items() if type(head) is kind), None)
+    if None in parts or kind is None:
+        return None
+    return {
+        **parts[0],
+        **({'beside': parts[1:], 'views': body.views} if joined else {}),
         'head': {'kind': kind, **head.sizes},
         'num_classes': head.sizes.get('num_classes', 2),
     }

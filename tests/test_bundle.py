@@ -869,6 +869,16 @@ def on_backbone(name, kind='probe', levels=False, **args):
     return nn.Sequential(body, head(widths(body), 3))
 
 
+def joined(*names, views=2):
+    from torch import nn
+
+    from multilabel_nb import backbones, heads
+
+    bodies = [heads.MultiLevelFeatures(backbones.load_backbone(name, pretrained=False)) for name in names]
+    body = heads.JoinedFeatures(bodies, views)
+    return nn.Sequential(body, heads.ProbeHead(widths(body), 3))
+
+
 def widths(body):
     import torch
 
@@ -876,9 +886,11 @@ def widths(body):
         return body.eval()(torch.zeros(1, 3, 224, 224)).shape[1]
 
 
+TWO = ('tf_efficientnet_lite0', 'tf_efficientnet_lite2')
 QUICK = {  # a function that makes the network, the side of its pictures
     'test_vit': (lambda: of_timm('test_vit', img_size=32), 32),
     'resnet18, probe': (lambda: on_backbone('resnet18'), 64),
+    'two bodies, two views, probe': (lambda: joined('resnet18', 'mobilenetv3_small_050'), 64),
 }
 FAMILIES = {
     'test_convnext': (lambda: of_timm('test_convnext'), 32),
@@ -938,7 +950,7 @@ def test_a_network_that_torch_really_compiled_is_unwrapped():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('made', ['by default', 'resnet18', 'a probe', 'a probe on all levels'])
+@pytest.mark.parametrize('made', ['by default', 'resnet18', 'a probe', 'a probe on all levels', 'two networks, four views'])
 def test_what_this_library_makes_is_bundled(made, tmp_path):
     import torch
 
@@ -955,6 +967,7 @@ def test_what_this_library_makes_is_bundled(made, tmp_path):
         'resnet18': lambda: training.multilabel_learner(dls, 'resnet18', pretrained=False).model,
         'a probe': lambda: training.train_probe(dls),
         'a probe on all levels': lambda: training.train_probe(dls, levels=True),
+        'two networks, four views': lambda: training.train_probe(dls, TWO, levels=True, views=4),
     }
     bundled_alike(make[made](), 64, tmp_path / 'bundle', vocab)
     assert load_config(tmp_path / 'bundle')['network']
