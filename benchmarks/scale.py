@@ -2,7 +2,7 @@
 
 `python benchmarks/scale.py` takes about eight minutes on two idle cores, writes `scale.json` beside this file and exits with 1 when a bound
 is broken. The ways take turns, each in a process of its own, so that whatever else the machine does hits all alike. All but one of them
-have two threads. `MULTILABEL_NB_DATA` chooses the data: its tiles, under 4,000 names.
+have two threads for the network. `MULTILABEL_NB_DATA` chooses the data: its tiles, under 4,000 names.
 """
 
 import argparse
@@ -281,8 +281,8 @@ def bounds(result):
     wrong = []
     if result['Ray beside one process']['label sets'] or result['Ray beside one process']['largest difference'] > 1e-6:
         wrong.append('Ray answers differently')
-    if result['Ray, as fast as one process'] < 0.7:
-        wrong.append('Ray is slower than .7 of one process with as many threads')
+    if result['Ray, as fast as one process'] < 0.5:
+        wrong.append('Ray, the start of its workers included, is less than half as fast as one process with as many threads')
     one, two = (result['training'][name] for name in ('1 process', '2 processes'))
     if abs(one['mean'] - two['mean']) > 2 * max(one['std'], two['std']):
         wrong.append('two processes score otherwise than one')
@@ -314,7 +314,6 @@ def main():
         files = sorted(map(str, (tmp / 'tiles').iterdir()))
         result['parts, images a second on one core'] = parts(tmp / 'bundle', files)
         result['ways'], ratio = bulk(tmp, args.repeats)
-        result['a core, images a second'] = result['ways']['one process, one thread']['images a second']
         result |= {'Ray, as fast as one process': ratio, 'Ray beside one process': compared(tmp), 'training': training(tmp)}
     result = rounded(result)
     wrong = bounds(result)

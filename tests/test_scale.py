@@ -155,4 +155,4 @@ def test_the_lesson_explains_itself_without_ray():
     ray_cells = [cell for cell in lesson.cells if cell.cell_type == 'code' and 'HAS_RAY:' in cell.source]
     NotebookClient(lesson, timeout=300).execute()
     said = [''.join(o.get('text', '') for o in cell.outputs) for cell in ray_cells]
-    assert len(said) == 4 and all(text == 'skipped: pip install multilabel_nb[scale]\n' for text in said)
+    assert len(said) == 3 and all(text == 'skipped: pip install multilabel_nb[scale]\n' for text in said)
