@@ -1,7 +1,7 @@
-"""Time the network of a bundle in other engines, the parts of one prediction, and two shortcuts (8 bits, smaller JPEG decoding), in one run.
+"""Time a bundle's network in other engines, the parts of one prediction, and JPEG decoding at reduced size, in one run.
 
-`python benchmarks/engines.py` takes some minutes on two idle cores and writes `engines.json` beside this file. OpenVINO takes part where it is
-installed (`pip install openvino`), `torch.compile` where a C++ compiler is. All ways take turns. `MULTILABEL_NB_DATA` chooses the data.
+`python benchmarks/engines.py` takes ten minutes on two idle cores and writes `engines.json` beside this file. OpenVINO takes part where it
+is installed (`pip install openvino`); `torch.compile` needs a C++ compiler. All ways take turns. `MULTILABEL_NB_DATA` chooses the data.
 """
 
 import argparse
@@ -14,6 +14,8 @@ from pathlib import Path
 
 import numpy as np
 from inference import MEAN, STD, THRESH, clocked, eighth, machine, predictor, trained
+
+from multilabel_nb.files import write_atomically
 
 BATCHES = {'one image': 1, 'eight': 8}
 
@@ -73,11 +75,11 @@ def prepared(files, size):
 
 def in_turns(ways, items, rounds):
     "Median milliseconds of each way, one item each round."
-    times = {name: [] for name in ways}
+    times, n = {name: [] for name in ways}, len(items)
     for i in range(rounds + 2):
         for name, way in ways.items():
             time.sleep(0.01)  # threads of torch and OpenVINO wait by spinning
-            times[name].append(clocked(lambda go=way, x=items[i % len(items)]: go(x))[0])
+            times[name].append(clocked(lambda go=way, x=items[i % n]: go(x))[0])
     return {name: statistics.median(t[2:]) * 1e3 for name, t in times.items()}
 
 
@@ -102,28 +104,92 @@ def engines(folder, facts, size, rounds):
 
 
 def parts(folder, facts, size, rounds):
-    "Milliseconds an image on one thread of each part, and of the predictor that does all of them."
+    "Milliseconds an image of each part on one thread, of the predictor for one image, and of a folder (with all threads)."
     from multilabel_nb.images import open_rgb
     from multilabel_nb.inference import preprocess
-    from multilabel_nb.predictor import Predictor
 
     files = facts['valid']['files']
     decoded = [open_rgb(file) for file in files]
-    alone = Predictor(Path(folder) / 'bundle', 'onnx', threads=1)
-    ready = [preprocess(image, size, MEAN, STD)[None] for image in decoded]
+    both = predictor(folder, 'onnx')
     ways = {
         'decode': lambda i: open_rgb(files[i]),
-        'decode at reduced size': lambda i: open_drafted(files[i], size),
         'resize and normalise': lambda i: preprocess(decoded[i], size, MEAN, STD),
-        'network': lambda i: alone.probs(ready[i]),
+        'predict, one image': lambda i: both.predict(files[i]),
     }
-    return in_turns(ways, range(len(files)), rounds)
+    found = in_turns(ways, range(len(files)), rounds)
+    runs = [clocked(lambda: both.predict_many(files))[0] / len(files) * 1e3 for _ in range(5)]
+    return found | {'predict_many': statistics.median(runs)}
 
 
-def open_drafted(file, size):
-    "JPEG decoded at half, a quarter or an eighth, where that is no smaller than what the network takes."
+def judged(table, parts, cores):
+    """Prediction against decoding and the network alone, with the fastest engine in 32 bits.
+
+    In a folder the threads share all the work, so decoding counts by the core.
+    """
+    whole = {name: row for name, row in table.items() if row['largest difference of a logit'] < 1e-3}
+    one, many = (min(row[f'ms, {what}'] for row in whole.values()) for what in BATCHES)
+    return {
+        'one image': parts['predict, one image'] / (parts['decode'] + one),
+        'a folder': parts['predict_many'] / (parts['decode'] / cores + many),
+    }
+
+
+def photographs(folder, facts, n, side=3000):
+    "The tiles as large JPEG files, decoded whole and at reduced size: images a second, probabilities, labels, mAP."
     from PIL import Image
 
-    with Image.open(file) as image:
-        image.draft('RGB', (size, size))
-        return image.convert('RGB')
+    from multilabel_nb.images import open_rgb
+    from multilabel_nb.predictor import Predictor
+    from multilabel_nb.reports import score_report
+    from multilabel_nb.tables import one_hot
+
+    files, targs = facts['valid']['files'][:n], one_hot(facts['valid']['labels'][:n], facts['vocab'])
+    large = Path(folder) / 'large'
+    large.mkdir(exist_ok=True)
+    for file in files:
+        open_rgb(file).resize((side, side * 3 // 4), Image.BICUBIC).save(large / Path(file).name, quality=90)
+    paths = [large / Path(file).name for file in files]
+    ways = {'whole': False, 'reduced': True}
+    ways = {name: Predictor(Path(folder) / 'bundle', 'onnx', draft=draft) for name, draft in ways.items()}
+    seconds, probs, table = {name: [] for name in ways}, {}, {}
+    for _ in range(3):
+        for name, predict in ways.items():
+            began = time.perf_counter()
+            frame = predict.predict_many(paths)
+            seconds[name].append(time.perf_counter() - began)
+            probs[name] = frame.filter(like='prob_').to_numpy()
+    for name in ways:
+        report = score_report(probs[name], targs, one_hot(facts['train']['labels'], facts['vocab']), THRESH)
+        rows = {'mAP': report.mAP, 'accuracy_multi': report.accuracy_multi}
+        table[name] = {'images a second': n / statistics.median(seconds[name]), **{key: x['model'] for key, x in rows.items()}}
+    gap = abs(probs['whole'] - probs['reduced'])
+    differ = int(((probs['whole'] >= THRESH) != (probs['reduced'] >= THRESH)).sum())
+    return table | {'difference': {'mean': float(gap.mean()), 'largest': float(gap.max()), 'decisions': differ, 'of': gap.size}}
+
+
+def measure(folder, size, args):
+    folder = Path(folder) / str(size)
+    folder.mkdir(parents=True, exist_ok=True)
+    facts = trained(folder, size)
+    table, of = engines(folder, facts, size, args.rounds), parts(folder, facts, size, args.rounds)
+    ratios = judged(table, of, machine()['cores'])
+    return {'data': facts['data'], 'engines': table, 'parts': of, 'ratios': ratios, 'photographs': photographs(folder, facts, args.large)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--sizes', type=int, nargs='+', default=[256, 128])
+    parser.add_argument('--rounds', type=int, default=60)
+    parser.add_argument('--large', type=int, default=100, help='large JPEG files')
+    parser.add_argument('--out', type=Path, default=Path(__file__).with_suffix('.json'))
+    args = parser.parse_args()
+    busy = machine()
+    with tempfile.TemporaryDirectory() as scratch:
+        found = {f'{size} px': measure(scratch, size, args) for size in args.sizes}
+    result = {'machine': busy, **found}
+    write_atomically(args.out, (json.dumps(result, indent=1) + '\n').encode())
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == '__main__':
+    main()

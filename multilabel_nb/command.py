@@ -142,6 +142,10 @@ _ARGUMENTS = {
         'type': int,
         'help': 'threads of onnxruntime or torch (default: one for each core)',
     },
+    '--draft': {
+        'action': 'store_true',
+        'help': 'decode large JPEG files at a smaller size, which is faster',
+    },
     '--shard': {
         'metavar': 'I/N',
         'help': 'only every N-th path, from the I-th on: 1/4, 2/4, 3/4, 4/4 are all',
@@ -358,7 +362,8 @@ def _predict(args: Any) -> int:
     if shown and _needs_torch(args):
         print('multilabel-predict: loading torch takes seconds', file=sys.stderr)
     thresh = _parse_thresh(args.thresh)
-    predictor = Predictor(args.bundle, args.engine, thresh, threads=args.threads)
+    how = {'threads': args.threads, 'draft': args.draft}
+    predictor = Predictor(args.bundle, args.engine, thresh, **how)
     header, line = _writer(args, predictor.vocab)
     predictor.iter([], args.bs, args.workers)  # refuses them before FILE is touched
     counted = _with_report(args, predictor) if args.drift else iter

@@ -101,6 +101,8 @@ def open_rgb(
     # path, bytes of an image file, file open in binary mode, PIL image, or array
     # uint8 (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or uint16 (H, W)
     image: str | os.PathLike | bytes | BinaryIO | Image.Image | np.ndarray,
+    # decode a JPEG at 1/2, 1/4 or 1/8 where both sides keep so many pixels; 0: whole
+    draft: int = 0,
 ) -> Image.Image:  # mode RGB, upright, fully loaded; the first frame of several
     """Open any image as the RGB picture that training and inference both see.
 
@@ -138,6 +140,8 @@ def open_rgb(
             return _to_rgb(image)
         image = _readable(image)
         with Image.open(image) as opened:
+            if draft:
+                opened.draft(None, (draft, draft))
             if getattr(opened, 'is_animated', False) and opened.format != 'MPO':
                 # the same words for all, so that Python says it once
                 warnings.warn(

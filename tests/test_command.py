@@ -16,7 +16,8 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from bundled import BAD_FILES, COMMAND, JPG, UTF8, VOCAB, WEATHER, saved, smooth
+from bundled import BAD_FILES, COMMAND, JPG, SIZE, UTF8, VOCAB, WEATHER, saved, smooth
+from PIL import Image
 
 from multilabel_nb.bundle import save_bundle
 from multilabel_nb.command import _kept, main
@@ -222,6 +223,12 @@ def test_command_helps(capsys):
             'Exit status',
         )
     )
+
+
+def test_command_decodes_large_jpeg_files_smaller_on_request(good, tmp_path, capsys):
+    (tmp_path / 'large.jpg').write_bytes(saved(Image.fromarray(smooth(0)).resize((4 * SIZE, 4 * SIZE)), 'JPEG'))
+    whole, reduced = (command(capsys, good, tmp_path / 'large.jpg', '--json', *how)[1] for how in ((), ('--draft',)))
+    assert whole != reduced and json.loads(whole)['labels'] == json.loads(reduced)['labels']
 
 
 # --- shards, and runs that go on

@@ -333,3 +333,17 @@ def test_threads_are_those_asked_for(good, monkeypatch):
     assert subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, env=UTF8).stdout == '1\n'
     with pytest.raises(ValueError, match='threads must be at least 1'):
         Predictor(good, threads=0)
+
+
+def test_draft_decodes_photographs_smaller_and_nothing_else(good, tmp_path):
+    size = load_config(good)['pretrained_cfg']['input_size'][1]
+    ramp = np.linspace(0, 255, 4 * size, dtype='uint8')
+    large = Image.fromarray(np.stack([ramp[None] + 0 * ramp[:, None], 0 * ramp[None] + ramp[:, None], 0 * np.outer(ramp, ramp)], 2))
+    files = {name: tmp_path / name for name in ('large.jpg', 'small.jpg', 'large.png')}
+    for name, file in files.items():
+        large.resize((3 * size,) * 2 if name == 'small.jpg' else large.size).save(file, quality=90)
+    seen = {draft: [Predictor(good, draft=draft).predict(file).probs for file in files.values()] for draft in (False, True)}
+    differ = [whole != reduced for whole, reduced in zip(*seen.values(), strict=True)]
+    assert differ == [True, False, False]
+    for label, prob in seen[False][0].items():
+        assert abs(prob - seen[True][0][label]) < 0.02
