@@ -230,6 +230,41 @@ def test_good_archive_arrives_whole_and_only_once(served, tmp_path, monkeypatch)
     assert planet_sample(download=True) == src
 
 
+def pascal_archive() -> bytes:
+    "A few photographs in the layout of the public archive, with the files of other tasks beside them."
+    out, jpg = io.BytesIO(), io.BytesIO()
+    Image.effect_noise((50, 40), 90).save(jpg, 'JPEG')
+    train = 'fname,labels,is_valid\n000012.jpg,car,False\n000017.jpg,horse person,True\n'
+    members = {'train.csv': train.encode(), 'test.csv': b'fname,labels\n000001.jpg,dog person\n', 'train.json': b'{}'}
+    members |= {f'{part}.jpg': jpg.getvalue() for part in ('train/000012', 'train/000017', 'test/000001', 'segmentation/000032')}
+    with tarfile.open(fileobj=out, mode='w:gz') as tar:
+        for name, content in members.items():
+            info = tarfile.TarInfo(f'pascal_2007/{name}')
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return out.getvalue()
+
+
+def test_pascal_archive_is_fetched_read_and_taken_by_make_real(served, tmp_path, monkeypatch):
+    from fastai.data.external import URLs
+    from pascal_layout import with_pascal
+
+    from multilabel_nb import image_files, read_labels
+
+    bodies, url = served
+    bodies['/pascal_2007.tgz'] = pascal_archive()
+    monkeypatch.setattr(URLs, 'PASCAL_2007', f'{url}/pascal_2007.tgz')
+    src = pascal_2007(download=True)
+    assert data_name(src) == 'pascal_2007 (real)'
+    df = read_labels(src / 'train.csv', image_col='fname', label_cols='labels')
+    assert df.labels.tolist() == [['car'], ['horse', 'person']] and df.is_valid.tolist() == [False, True]
+    assert all(file.exists() for file in image_files(df, src / 'train', image_col='fname'))
+    (tmp_path / 'links').mkdir()
+    assert with_pascal(src.parent, tmp_path / 'links') == src.parent
+    monkeypatch.setenv('MULTILABEL_NB_DATA', str(src.parent))
+    assert pascal_2007() == src
+
+
 GOOD = archive()
 BAD = {
     'body breaks off': ((GOOD[: len(GOOD) // 2], len(GOOD)), 'broke off|IncompleteRead'),
