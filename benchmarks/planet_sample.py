@@ -43,6 +43,7 @@ from multilabel_nb.expected_fbeta import decide_fbeta
 from multilabel_nb.files import write_atomically
 from multilabel_nb.heads import MultiLevelFeatures
 from multilabel_nb.metrics import constant_prediction, fbeta_score
+from multilabel_nb.onnx_features import in_onnxruntime
 from multilabel_nb.readers import read_labels
 from multilabel_nb.reports import score_report
 from multilabel_nb.sources import is_standin, planet_sample
@@ -92,11 +93,12 @@ class Sample:
     def datasets(self, splits):
         return multilabel_datasets(self.df, self.folder, self.vocab, splits)
 
-    def features(self, size, levels=False, archs=(EMBEDDED_ARCH,), views=1):
+    def features(self, size, levels=False, archs=(EMBEDDED_ARCH,), views=1, engine='torch'):
         "Features of all rows, side by side over `archs` and in the mean over views, and the seconds they took."
-        parts = [[turned_features(self.src, arch, size, levels, n) for n in QUARTERS[:views]] for arch in archs]
+        bodies = [(self.src, size, arch, levels, engine) for arch in archs]
+        parts = [[turned_features(*body, n) for n in QUARTERS[:views]] for body in bodies]
         mean = [sum(feats for feats, _ in views) / len(views) for views in parts]
-        passes = sum(seconds for views in parts for _, seconds in views)
+        passes = sum(seconds for views in parts for _, seconds in views) + sum(load_body(*body)[1] for body in bodies)
         return torch.cat(mean, 1)[self.rows], read_images(self.src, size)[2] + passes
 
 
@@ -111,10 +113,21 @@ def read_images(src, size):
 
 
 @functools.cache
-def turned_features(src, arch, size, levels, quarters):
+def load_body(src, size, arch, levels, engine):
+    "A backbone, and the seconds it took to write its graph, if one is needed."
+    body = load_backbone(arch)
+    body = (MultiLevelFeatures(body) if levels else body).eval()
+    began = time.perf_counter()
+    if engine == 'onnx':
+        body = in_onnxruntime(body, read_images(src, size)[0][0][0])
+    return body, time.perf_counter() - began
+
+
+@functools.cache
+def turned_features(src, size, arch, levels, engine, quarters):
     "The features of each image of the table, turned, and the seconds they took; once a run."
     batches, device, _ = read_images(src, size)
-    body = MultiLevelFeatures(load_backbone(arch)) if levels else load_backbone(arch)
+    body, _ = load_body(src, size, arch, levels, engine)
     began = time.perf_counter()
     turned = Batches(((images.rot90(quarters, (2, 3)), targs) for images, targs in batches), device)
     return extract_features(body, turned, progress=False)[0], time.perf_counter() - began
@@ -290,6 +303,8 @@ RECIPES = {
     'probe, two networks, 256 px': (probe, {**BEST, 'views': 1}),
     'probe, two networks, two views, 256 px': (probe, {**BEST, 'views': 2}),
     'probe, two networks, four views, 256 px': (probe, BEST),
+    'probe, two networks, two views, 256 px, onnxruntime': (probe, {**BEST, 'views': 2, 'engine': 'onnx'}),
+    'probe, two networks, four views, 320 px, onnxruntime': (probe, {**BEST, 'size': 320, 'engine': 'onnx'}),
     'probe fitted on the stand-in': (from_standin, {'size': 128}),
     'all 17 labels: no label': (nothing, {}),
     'all 17 labels: every label': (every_label, {}),
@@ -330,7 +345,7 @@ def views_as_rows(sample, splits):
     train, valid = splits
     mean, rows = sample.features(**BEST)[0], []
     for n in range(len(QUARTERS)):
-        parts = [turned_features(sample.src, arch, 256, True, QUARTERS[n])[0] for arch in BOTH]
+        parts = [turned_features(sample.src, 256, arch, True, 'torch', QUARTERS[n])[0] for arch in BOTH]
         rows.append(torch.cat(parts, 1)[sample.rows][train])
     _, decay = fitted(mean[train], sample.targs[train])
     held_out = held_out_probs(mean[train], sample.targs[train], decay)
@@ -413,6 +428,7 @@ STEPS = {  # its name: (what it does, or the recipe that it is, what it is held 
     'fitted on the mean, used on one view': (one_view_predicted, KEPT),
     'fitted on one view, used on the mean': (mean_predicted, KEPT),
     'views as more rows': (views_as_rows, KEPT),
+    '320 px in place of 256 px': ('probe, two networks, four views, 320 px, onnxruntime', KEPT),
     '128 px beside 256 px': (functools.partial(more_features, sizes=(256, 128), archs=BOTH, views=4), KEPT),
     'square roots of the features': (square_roots, KEPT),
     'a penalty for each label': (penalty_per_label, KEPT),

@@ -107,6 +107,7 @@ from .metrics import fbeta_score as fbeta_score
 from .metrics import hamming_loss as hamming_loss
 from .metrics import mean_average_precision as mean_average_precision
 from .metrics import multilabel_confusion_matrix as multilabel_confusion_matrix
+from .onnx_features import in_onnxruntime as in_onnxruntime
 from .predictor import Prediction as Prediction
 from .predictor import Predictor as Predictor
 from .ranking import coverage_error as coverage_error

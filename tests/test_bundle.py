@@ -949,28 +949,48 @@ def test_a_network_that_torch_really_compiled_is_unwrapped():
     assert unwrap(torch.compile(torch.nn.DataParallel(torch.compile(net)))) is net
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('made', ['by default', 'resnet18', 'a probe', 'a probe on all levels', 'two networks, four views'])
-def test_what_this_library_makes_is_bundled(made, tmp_path):
+@pytest.fixture(scope='module')
+def few():
+    "Loaders of a few tiles."
     import torch
 
-    from multilabel_nb import datasets, readers, sources, splits, tables, training
+    from multilabel_nb import datasets, readers, sources, splits, tables
 
     src = sources.planet_sample()
     df = readers.read_labels(src / 'labels.csv', verbose=False)[:64]
-    sides = splits.random_split(len(df))
     vocab = tables.build_vocab(df, range(len(df)), verbose=False)
-    dsets = datasets.multilabel_datasets(df, src / 'train', vocab, sides)
-    dls = datasets.multilabel_dataloaders(dsets, size=64, bs=16, mean=MEAN, std=STD, augment=False, device=torch.device('cpu'))
+    dsets = datasets.multilabel_datasets(df, src / 'train', vocab, splits.random_split(len(df)))
+    return datasets.multilabel_dataloaders(dsets, size=64, bs=16, mean=MEAN, std=STD, augment=False, device=torch.device('cpu'))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('made', ['by default', 'resnet18', 'a probe', 'a probe on all levels', 'two networks, four views'])
+def test_what_this_library_makes_is_bundled(made, few, tmp_path):
+    from multilabel_nb import training
+
     make = {
-        'by default': lambda: training.multilabel_learner(dls).model,
-        'resnet18': lambda: training.multilabel_learner(dls, 'resnet18', pretrained=False).model,
-        'a probe': lambda: training.train_probe(dls),
-        'a probe on all levels': lambda: training.train_probe(dls, levels=True),
-        'two networks, four views': lambda: training.train_probe(dls, TWO, levels=True, views=4),
+        'by default': lambda: training.multilabel_learner(few).model,
+        'resnet18': lambda: training.multilabel_learner(few, 'resnet18', pretrained=False).model,
+        'a probe': lambda: training.train_probe(few),
+        'a probe on all levels': lambda: training.train_probe(few, levels=True),
+        'two networks, four views': lambda: training.train_probe(few, TWO, levels=True, views=4),
     }
-    bundled_alike(make[made](), 64, tmp_path / 'bundle', vocab)
+    bundled_alike(make[made](), 64, tmp_path / 'bundle', few.vocab)
     assert load_config(tmp_path / 'bundle')['network']
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('how', [{}, {'arch': TWO, 'levels': True, 'views': 2}])
+def test_a_probe_on_features_from_onnxruntime_is_the_same(how, few):
+    import torch
+
+    from multilabel_nb.training import train_probe
+
+    (images, _), nets = few.one_batch(), [train_probe(few, engine=engine, **how) for engine in ('torch', 'onnx')]
+    with torch.inference_mode():
+        torch.testing.assert_close(*(net(images.as_subclass(torch.Tensor)) for net in nets), atol=1e-3, rtol=0)
+    with pytest.raises(ValueError, match="not 'tensorrt'"):
+        train_probe(few, engine='tensorrt')
 
 
 @pytest.mark.slow
