@@ -165,11 +165,16 @@ def constant(sample, splits):
     return always.expand(len(splits[1]), -1), 0.0, always.expand(len(splits[0]), -1)
 
 
-def fitted(feats, targs, weight_decay=None):
-    "A head, its penalty, and out-of-fold probabilities of the rows it was fitted on, with that penalty."
-    decay = tune_weight_decay(feats, targs, progress=False).idxmin() if weight_decay is None else weight_decay
+def fitted(feats, targs):
+    "A head and its penalty."
+    decay = tune_weight_decay(feats, targs, progress=False).idxmin()
+    return fit_probe(feats, targs, decay), decay
+
+
+def held_out_probs(feats, targs, decay):
+    "Out-of-fold probabilities of the rows that a head is fitted on, with its penalty."
     refit = lambda rest, held: probe_probs(fit_probe(feats[rest], targs[rest], decay), feats[held])  # noqa: E731
-    return fit_probe(feats, targs, decay), decay, torch.as_tensor(out_of_fold(refit, len(feats), progress=False))
+    return torch.as_tensor(out_of_fold(refit, len(feats), progress=False))
 
 
 def every_label(sample, splits):
@@ -180,10 +185,8 @@ def every_label(sample, splits):
 def probe(sample, splits, **how):
     "Features of all rows, then penalty and weights from the training rows."
     feats, seconds = sample.features(**how)
-    train, valid = splits
     began = time.perf_counter()
-    head, _, held_out = fitted(feats[train], sample.targs[train])
-    probs = probe_probs(head, feats[valid])
+    probs, _, held_out = probe_of(feats, sample, splits)
     return probs, seconds + time.perf_counter() - began, held_out
 
 
@@ -199,7 +202,7 @@ def from_standin(sample, splits, size):
         raise SystemExit(f'the stand-in is left with other labels: {made.vocab}')
     feats, seconds = made.features(size)
     began = time.perf_counter()
-    head, _, _ = fitted(feats, made.targs)
+    head, _ = fitted(feats, made.targs)
     return probe_probs(head, sample.features(size)[0][splits[1]]), seconds + time.perf_counter() - began, None
 
 
@@ -257,7 +260,7 @@ def tuned(sample, splits, size, epochs, lr):
     feats, feature_seconds = sample.features(size, True)
     train = splits[0]
     began = time.perf_counter()
-    head, _, _ = fitted(feats[train], sample.targs[train])
+    head, _ = fitted(feats[train], sample.targs[train])
     before = feature_seconds + time.perf_counter() - began
     model = torch.nn.Sequential(MultiLevelFeatures(load_backbone()), head)
 
@@ -307,7 +310,8 @@ def more_features(sample, splits, sizes=(256,), **how):
 def probe_of(feats, sample, splits, other=None):
     "A probe on these features, and its probabilities for the same rows, or for `other` features of them."
     train, valid = splits
-    head, _, held_out = fitted(feats[train], sample.targs[train])
+    head, decay = fitted(feats[train], sample.targs[train])
+    held_out = held_out_probs(feats[train], sample.targs[train], decay)
     return probe_probs(head, (feats if other is None else other)[valid]), 0.0, held_out
 
 
@@ -328,7 +332,8 @@ def views_as_rows(sample, splits):
     for n in range(len(QUARTERS)):
         parts = [turned_features(sample.src, arch, 256, True, QUARTERS[n])[0] for arch in BOTH]
         rows.append(torch.cat(parts, 1)[sample.rows][train])
-    _, decay, held_out = fitted(mean[train], sample.targs[train])
+    _, decay = fitted(mean[train], sample.targs[train])
+    held_out = held_out_probs(mean[train], sample.targs[train], decay)
     head = fit_probe(torch.cat(rows), sample.targs[train].repeat(len(rows), 1), decay)
     return probe_probs(head, mean[valid]), 0.0, held_out
 
@@ -351,14 +356,20 @@ def neighbours(sample, splits):
 
 def penalty_per_label(sample, splits):
     "The penalty of each label by itself, by cross-validation."
-    feats, (train, valid) = sample.features(**BEST)[0], splits
+    feats, train = sample.features(**BEST)[0], splits[0]
     each, candidates = {}, (0.03, 0.1, 0.3, 1.0)
     for decay in candidates:
-        head, _, held_out = fitted(feats[train], sample.targs[train], decay)
-        each[decay] = probe_probs(head, feats[valid]), held_out
+        each[decay] = at_penalty(feats, sample, splits, decay)
     losses = torch.stack([per_label_loss(held_out, sample.targs[train]) for _, held_out in each.values()])
     columns = [(list(each.values())[i], j) for j, i in enumerate(losses.argmin(0))]
     return torch.stack([probs[:, j] for (probs, _), j in columns], 1), 0.0, torch.stack([out[:, j] for (_, out), j in columns], 1)
+
+
+def at_penalty(feats, sample, splits, decay):
+    "Probabilities of the validation rows, and out-of-fold ones of the training rows, with this penalty."
+    train, valid = splits
+    head = fit_probe(feats[train], sample.targs[train], decay)
+    return probe_probs(head, feats[valid]), held_out_probs(feats[train], sample.targs[train], decay)
 
 
 def per_label_loss(probs, targs):
@@ -367,10 +378,10 @@ def per_label_loss(probs, targs):
 
 def mean_of_penalties(sample, splits):
     "The mean of the logits of three penalties, .3, 1 and 3."
-    feats, (train, valid) = sample.features(**BEST)[0], splits
-    made = [fitted(feats[train], sample.targs[train], decay) for decay in (0.3, 1.0, 3.0)]
+    feats = sample.features(**BEST)[0]
+    made = [at_penalty(feats, sample, splits, decay) for decay in (0.3, 1.0, 3.0)]
     mean = lambda parts: torch.stack([p.logit(eps=1e-6) for p in parts]).mean(0).sigmoid()  # noqa: E731
-    return mean([probe_probs(head, feats[valid]) for head, *_ in made]), 0.0, mean([held_out for *_, held_out in made])
+    return mean([probs for probs, _ in made]), 0.0, mean([held_out for _, held_out in made])
 
 
 def ridge(sample, splits):

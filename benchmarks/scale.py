@@ -200,6 +200,7 @@ def train_head(x, y, valid_x, seed, epochs=16, bs=128, lr=2e-3):
     from torch.utils.data import DistributedSampler
 
     from multilabel_nb.heads import MLPHead
+    from multilabel_nb.scale import gather_rows
 
     torch.manual_seed(seed)
     net = DistributedDataParallel(MLPHead(x.shape[1], y.shape[1]))
@@ -215,9 +216,7 @@ def train_head(x, y, valid_x, seed, epochs=16, bs=128, lr=2e-3):
     with torch.no_grad():
         rows = list(DistributedSampler(valid_x, shuffle=False))
         probs = net.module.eval()(valid_x[rows]).sigmoid()
-        parts = [torch.empty_like(probs) for _ in range(world)]
-        dist.all_gather(parts, probs)
-    return torch.stack(parts, 1).flatten(0, 1)[: len(valid_x)]
+    return gather_rows(probs, len(valid_x))
 
 
 def train_rank(tmp):

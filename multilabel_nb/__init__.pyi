@@ -133,6 +133,7 @@ from .review.page import read_verdicts as read_verdicts
 from .review.page import review_page as review_page
 from .row_targets import RowTargets as RowTargets
 from .row_targets import check_table as check_table
+from .scale import gather_rows as gather_rows
 from .scale import predict_table as predict_table
 from .scale import start_ray as start_ray
 from .sources import bears as bears

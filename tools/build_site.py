@@ -25,7 +25,7 @@ import figures
 import nbformat
 import verified
 from execnb.nbio import read_nb
-from lessons import ROOT, config, exported, notebook_files
+from lessons import FIRST, ROOT, config, exported, notebook_files
 from nbdev.process import NBProcessor
 from nbdev.processors import hide_, hide_line, strip_ansi, strip_hidden_metadata
 from rooms import ROOMS
@@ -34,7 +34,6 @@ FOLDED = 30  # a cell with more lines than this is folded; one of nothing but im
 TO_LINTERS = re.compile(r'  # (noqa: \w+|fmt: skip)$|(?<=  # )noqa: \w+  ', re.M)  # words for another reader; a reason behind them stays
 FENCED = re.compile(r'(```.*?```|\$\$.*?\$\$)', re.S)
 HOME = 'index.ipynb'
-FIRST = 'start.ipynb'  # stands before the numbered lessons
 
 
 class Broken(SystemExit):
@@ -61,8 +60,7 @@ def notebooks(root, cfg):
     "The lessons in order, the others for the reader, and those that build the rest of the library, by room."
     folder = root / cfg['nbs_path']
     files = [f for f in notebook_files(root) if f.name != HOME]
-    lessons = [f for f in files if f.parent == folder and (f.name == FIRST or f.name[0].isdigit())]
-    lessons.sort(key=lambda f: (f.name != FIRST, f.name))
+    lessons = [f for f in files if f.parent == folder and (f.name in FIRST or f.name[0].isdigit())]
     others = [f for f in files if f.parent == folder and f not in lessons]
     return lessons, others, sorted((f for f in files if f.parent != folder), key=lambda f: (*room(exports_to(f)), f.name))
 

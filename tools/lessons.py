@@ -33,6 +33,7 @@ from traitlets import default
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 DATA_VAR = 'MULTILABEL_NB_DATA'
+FIRST = 'index.ipynb', 'start.ipynb'  # before the numbered lessons
 RUNNING = set()  # clients of the lessons being executed
 ANSI = re.compile(r'\x1b\[[0-9;]*m')
 
@@ -45,16 +46,16 @@ def config(root=ROOT):
 
 
 def notebook_files(root=ROOT):
-    "Every notebook: those of the reader in `nbs/`, then those that build the library, in the folders below."
+    "Every notebook in order: those of the reader in `nbs/`, the home page first, then those that build the library, in the folders below."
     folder = root / config(root)['nbs_path']
     hidden = lambda p: any(part.startswith('.') for part in p.relative_to(folder).parts)  # noqa: E731
-    return sorted((p for p in folder.rglob('*.ipynb') if not hidden(p)), key=lambda p: (p.parent != folder, p))
+    return sorted((p for p in folder.rglob('*.ipynb') if not hidden(p)), key=lambda p: (p.parent != folder, p.name not in FIRST, p))
 
 
 def lesson_files(names=(), root=ROOT, library=False):
-    "The reader's notebooks in order, the home page first, and with `library` the others; `names` keeps those whose file names contain one."
+    "The reader's notebooks in order, and with `library` the others; `names` keeps those whose file names contain one."
     folder = root / config(root)['nbs_path']
-    files = sorted((p for p in notebook_files(root) if library or p.parent == folder), key=lambda p: p.name != 'index.ipynb')
+    files = [p for p in notebook_files(root) if library or p.parent == folder]
     unknown = [name for name in names if not any(name in p.name for p in files)]
     if unknown or not files:
         raise SystemExit(f'no lesson matches {", ".join(unknown) or "*.ipynb"}; there are: {", ".join(p.stem for p in files)}')
