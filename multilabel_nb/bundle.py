@@ -47,9 +47,9 @@ def _pictures(size: int) -> np.ndarray:
 def _not_logits(answer: np.ndarray) -> str | None:
     # what the network ends in, if it is something that no bundle wants
     if answer.shape[1] > 1 and np.allclose(answer.sum(1), 1, atol=1e-3):
-        return 'softmax: its answers to noise sum to 1'
+        return 'softmax: its outputs for noise sum to 1'
     inside = ((answer >= 0) & (answer <= 1)).all()
-    return 'sigmoid: its answers to noise all lie in [0, 1]' if inside else None
+    return 'sigmoid: its outputs for noise all lie in [0, 1]' if inside else None
 
 # %% ../nbs/library/bundle.ipynb #ab40d98b
 def _expected(path: Path, network: Any, size: int, n_labels: int) -> tuple:

@@ -48,7 +48,7 @@ def decide_fbeta(
     Ye, Chai, Lee and Chieu (2012), "Optimizing F-measure: A Tale of Two Approaches"
     (https://arxiv.org/abs/1206.4625); Lewis (1995)
     (https://doi.org/10.1145/215206.215366). By default at least one label is on, for
-    nothing on scores 0 in the Planet contest, as in `fbeta_score`.
+    nothing on scores 0 in the Planet competition, as in `fbeta_score`.
 
     Raises
     ------

@@ -243,7 +243,7 @@ class MultiLevelFeatures(nn.Module):
 
 # %% ../nbs/library/heads.ipynb #a41f0c02
 class JoinedFeatures(nn.Module):
-    """Features of several bodies side by side, in the mean over turns of each image.
+    """Features of several bodies side by side, averaged over quarter turns of an image.
 
     Raises
     ------
