@@ -91,9 +91,9 @@ def one_split(feats, truth, vocab, seed):
     found = suspect_labels(probs, given, vocab)
     at = found['row'].to_numpy(), found['label'].map(vocab.index).to_numpy()
     sure = found['confident'].to_numpy()
-    removed, mended = given.copy(), given.copy()
+    removed, flipped = given.copy(), given.copy()
     confident = at[0][sure], at[1][sure]
-    removed[confident], mended[confident] = np.nan, 1 - given[confident]
+    removed[confident], flipped[confident] = np.nan, 1 - given[confident]
     result = {
         'planted': k,
         'chance': wrong.mean(),
@@ -107,7 +107,7 @@ def one_split(feats, truth, vocab, seed):
         'true labels': truth[train],
         'as planted': given,
         'confident removed': removed,
-        'confident mended': mended,
+        'confident flipped': flipped,
     }.items():
         everything[train] = labels
         result |= {f'{name}, {score}': value for score, value in scores(feats, everything, truth[valid], (train, valid)).items()}
@@ -117,7 +117,7 @@ def one_split(feats, truth, vocab, seed):
 def own_suspects(feats, targs, vocab):
     "The labels of the table itself: how many are suspected."
     found = suspect_labels(out_of_fold_probs(feats, targs), targs, vocab)
-    kinds = found['given'].map({1: 'given, but doubted', 0: 'missing, perhaps'})
+    kinds = found['given'].map({1: 'given, suspected', 0: 'missing, suspected'})
     table = pd.crosstab(found['label'][found['confident']], kinds[found['confident']])
     return {
         'images': dict(zip(vocab, targs.sum(0).astype(int).tolist(), strict=True)),

@@ -2,7 +2,7 @@
 
     MULTILABEL_NB_DATA=… python benchmarks/planet_sample.py                                     # all that is not measured yet
     MULTILABEL_NB_DATA=… python benchmarks/planet_sample.py --only 'probe, 128 px' --splits 0 1 42
-    MULTILABEL_NB_DATA=… python benchmarks/planet_sample.py --steps                             # what each step buys, and what does not pay
+    MULTILABEL_NB_DATA=… python benchmarks/planet_sample.py --steps                             # what each step gains, and what not
     MULTILABEL_NB_DATA=… python benchmarks/planet_sample.py --curve                             # scores by the number of training tiles
     python benchmarks/planet_sample.py --list
 
@@ -231,7 +231,7 @@ def trained(dls, steps, model=None):
 
 
 def one_frozen_epoch(sample, splits, size):
-    "One epoch of the head, five of everything at graded rates (the tutorial on this sample)."
+    "One epoch of the head, five of the whole network, with lower learning rates for early layers (the tutorial on this sample)."
 
     def steps(learn):
         learn.fit_one_cycle(1, slice(2e-3))
@@ -269,7 +269,7 @@ def frozen_again(sample, splits, size):
 
 
 def tuned(sample, splits, size, epochs, lr):
-    "The probe on all levels as a start, then everything at graded rates, with flips and quarter turns."
+    "The probe on all levels as a start, then the whole network, with lower learning rates for early layers, with flips and quarter turns."
     feats, feature_seconds = sample.features(size, True)
     train = splits[0]
     began = time.perf_counter()
@@ -291,7 +291,7 @@ RECIPES = {
     'the constant': (constant, {}),
     'head, then all: 6 epochs, 96 px': (one_frozen_epoch, {'size': 96}),
     'fine_tune: 6 epochs, 96 px': (fine_tuned, {'size': 96}),
-    'thawed and frozen again: 13 epochs, 96 px': (frozen_again, {'size': 96}),
+    'unfrozen and frozen again: 13 epochs, 96 px': (frozen_again, {'size': 96}),
     'probe, 96 px': (probe, {'size': 96}),
     'probe, all levels, 96 px': (probe, {'size': 96, 'levels': True}),
     'probe, 128 px': (probe, {'size': 128}),
@@ -429,7 +429,7 @@ STEPS = {  # its name: (what it does, or the recipe that it is, what it is held 
     'fitted on one view, used on the mean': (mean_predicted, KEPT),
     'views as more rows': (views_as_rows, KEPT),
     '320 px in place of 256 px': ('probe, two networks, four views, 320 px, onnxruntime', KEPT),
-    '128 px beside 256 px': (functools.partial(more_features, sizes=(256, 128), archs=BOTH, views=4), KEPT),
+    '128 px features added to 256 px': (functools.partial(more_features, sizes=(256, 128), archs=BOTH, views=4), KEPT),
     'square roots of the features': (square_roots, KEPT),
     'a penalty for each label': (penalty_per_label, KEPT),
     'mean of three penalties': (mean_of_penalties, KEPT),
@@ -439,7 +439,7 @@ STEPS = {  # its name: (what it does, or the recipe that it is, what it is held 
 CURVE = {  # recipes by the number of training tiles
     KEPT: probe,
     BASE: probe,
-    'thawed and frozen again: 13 epochs, 96 px': frozen_again,
+    'unfrozen and frozen again: 13 epochs, 96 px': frozen_again,
 }
 CURVE_TILES = (50, 100, 200, 400)
 
@@ -536,7 +536,7 @@ def main():
     parser.add_argument('--splits', nargs='+', type=int, default=SPLITS, choices=SPLITS, metavar='SEED', help='0 to 9, and 42')
     parser.add_argument('--again', action='store_true', help='measure what is in the file already')
     parser.add_argument('--list', action='store_true', help='name the recipes and how many splits of each are in the file')
-    parser.add_argument('--steps', action='store_true', help='what each step buys, instead of the recipes')
+    parser.add_argument('--steps', action='store_true', help='what each step gains, instead of the recipes')
     parser.add_argument('--curve', action='store_true', help='scores by the number of training tiles, instead of the recipes')
     args = parser.parse_args()
     if args.list:

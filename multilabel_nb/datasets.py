@@ -38,7 +38,7 @@ with warnings.catch_warnings():
 # %% ../nbs/02_datasets.ipynb #7eeff039
 def row_labels(
     row,  # one row of a table of `read_labels`
-) -> list:  # its labels; fastai casts to what is said here, and cannot to `list[str]`
+) -> list:  # its labels; fastai casts to this annotation, not to `list[str]`
     """The labels of a table row.
 
     Example
@@ -57,7 +57,7 @@ class PILImageRGB(PILImage):
         cls,
         # image file, its bytes, or a picture that is open already
         file: str | Path | bytes | Image.Image,
-    ) -> 'PILImageRGB':  # upright, RGB, 8 bits a channel
+    ) -> 'PILImageRGB':  # upright, RGB, 8 bits per channel
         """Open `file`.
 
         Raises
@@ -73,7 +73,7 @@ class PILImageRGB(PILImage):
 
 # %% ../nbs/02_datasets.ipynb #5d16ad70
 def multilabel_datasets(
-    df,  # table of `read_labels`: one row an image, its labels in the column `labels`
+    df,  # table of `read_labels`: one row per image, its labels in the column `labels`
     folder: str | Path,  # where the image files lie
     vocab: list[str],  # labels in the order of the target's columns
     splits: list[list[int]],  # `[train, valid]`, row positions
@@ -94,7 +94,7 @@ def multilabel_datasets(
     splits = [check_positions(idxs, len(df), 'splits') for idxs in splits]
     get_x = partial(image_path, folder=folder, image_col=image_col, suffix=suffix)
     x_tfms = [get_x, PILImageRGB.create]
-    # bare, the annotation of `row_labels` counts as the type it accepts
+    # without `partial`, fastai takes the return annotation for the input type
     known = [
         partial(row_labels),
         MultiCategorize(vocab=vocab),
@@ -108,7 +108,7 @@ def multilabel_dataloaders(
     dsets: Datasets,  # from `multilabel_datasets`
     # side of the square pictures, in pixels; they are squeezed to it, not cropped
     size: int = 128,
-    bs: int = 32,  # images a batch
+    bs: int = 32,  # images per batch
     # per channel, of pixels in [0, 1]; must be what the network was trained with
     mean: tuple = (0.5, 0.5, 0.5),
     std: tuple = (0.5, 0.5, 0.5),  # likewise

@@ -56,13 +56,13 @@ def _collect(grid, problems, image_col, cols, others, parse, once, allow_empty):
             if not image.strip() or _CONTROL.search(image):
                 raise ValueError(f'{image!r} names no image')
             if once and line != first:
-                raise ValueError(f'the image stands on line {first} already')
+                raise ValueError(f'the image is already listed on line {first}')
             for column in others if line != first else []:
                 if _text(grid.at[line, column]) != _text(grid.at[first, column]):
                     raise ValueError(f'{column} is not the same as on line {first}')
             pairs = parse(*row)
             if not pairs and not allow_empty:
-                raise ValueError('has no label (is it meant? allow_empty=True)')
+                raise ValueError('has no label (if intended: allow_empty=True)')
             for label, state in pairs:
                 if states.setdefault(label, state) is not state:
                     raise ValueError(f'says two things about {label!r}')

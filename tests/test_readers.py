@@ -264,7 +264,7 @@ def test_class_numbers_all_the_way():
         ('a,x  y\n', ['line 2 (a)', 'empty label']),
         ('a, x\n', ['line 2 (a)', 'empty label']),
         ('a,x\ty\n', ['line 2 (a)', 'white space']),
-        ('a,x\n\n\nb,y\na,z\n', ['line 6 (a)', 'line 2 already']),
+        ('a,x\n\n\nb,y\na,z\n', ['line 6 (a)', 'already listed on line 2']),
         ('"c",x\n"a.jpg",\n', ['line 3 (a.jpg)']),
         (',x\n', ['line 2', 'names no image']),
         ('a,x\x00\n', ['line 2 (a)', 'control character']),
@@ -567,7 +567,7 @@ def test_look_tells_errors_from_suspicions(tmp_path):
         (tmp_path / name).write_bytes(b'same' if name in ('a.jpg', 'c.jpg') else name.encode())
     file = io.StringIO('image,tags\nA.jpg,\n\nb.png,clear;road\nc.jpg,Clear\nd,clear\na.jpg,haze\nf.jpg,haze\n')
     look = inspect_table(file, folder=tmp_path)
-    assert look.problems.values.tolist() == [[2, 'A.jpg', 'has no label (is it meant? allow_empty=True)']]
+    assert look.problems.values.tolist() == [[2, 'A.jpg', 'has no label (if intended: allow_empty=True)']]
     found = [(line, image, what.split(':')[0]) for line, image, what in look.suspicions.itertuples(index=False)]
     assert (4, 'b.png', '0 files of this name') in found and (8, 'f.jpg', '0 files of this name') in found
     assert (7, 'a.jpg', "the same file as 'c.jpg'") in found

@@ -158,7 +158,7 @@ def test_drop_rare_labels_tells_of_labels_that_shrink_and_refuses_to_drop_all():
     df = labelled('ab', 'a', 'cb', 'c', 'c')
     kept, report = drop_rare_labels(df, 3)
     assert list(kept.index) == [3, 4] and report.gone == {'a': 2, 'b': 2} and report.shrunk == ['c']
-    assert str(report) == 'rows dropped: 3; labels gone: 2 (a 2, b 2); labels left: 1; now under 3: c'
+    assert str(report) == 'rows dropped: 3; labels removed: 2 (a 2, b 2); labels left: 1; now rarer than 3: c'
     with pytest.raises(ValueError, match='nothing would be left'):
         drop_rare_labels(df, 4)
     assert len(drop_rare_labels(df, 1)[0]) == 5

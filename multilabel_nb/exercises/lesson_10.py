@@ -24,7 +24,7 @@ _SHOWN = f'frames of the folders 13, 12, 11, 13, 12, 11; who = {_WHO}; '
 
 @exercise('10.1')
 def _(answer):
-    "The same face in two folders."
+    "Hold out a person with two folders."
     from pathlib import Path
 
     names = [
@@ -60,7 +60,7 @@ def _(answer):
 # %% ../../nbs/library/exercises_10.ipynb #ex10000b
 @exercise('10.2')
 def _(answer):
-    "What the last layer must say."
+    "The inverse of `y_range`."
     import torch
 
     hint = (
@@ -84,7 +84,7 @@ def _(answer):
 # %% ../../nbs/library/exercises_10.ipynb #ex10000f
 @exercise('10.3')
 def _(answer):
-    "Back into the frame."
+    "Back to pixels of the original picture."
     import torch
 
     def case(points, resized, size, want, hint):
@@ -107,7 +107,7 @@ def _(answer):
 # %% ../../nbs/library/exercises_10.ipynb #ex100014
 @exercise('10.4')
 def _(answer):
-    "How far off is someone who has seen no picture?"
+    "The baseline: always the average point."
     import torch
 
     def case(train, valid, size, want, hint):

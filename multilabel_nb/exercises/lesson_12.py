@@ -68,7 +68,7 @@ def _(answer):
 # %% ../../nbs/library/exercises_12.ipynb #123e343a
 @exercise('12.3')
 def _(answer):
-    "Confidently contradicted."
+    "Labels that the model confidently contradicts."
     import numpy as np
 
     probs = np.array([[0.6, 0.99], [0.4, 0.9], [0.6, 0.9], [0.2, 0.1], [0.1, 0.05]])

@@ -11,7 +11,7 @@ from .core import exercise, try_case
 # %% ../../nbs/library/exercises_13.ipynb #42926de1
 @exercise('13.1')
 def _(answer):
-    "What is still to do."
+    "Which paths are still to do."
     paths = list('abcdefg')
     hint = (
         'Shard i of n has every n-th path, from the i-th on, and i counts from 1; of '
