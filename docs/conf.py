@@ -47,7 +47,7 @@ nb_merge_streams = True
 nb_render_markdown_format = 'myst'
 nb_render_error_lexer = 'text'  # stored errors have no frames for the other lexer to read
 
-myst_enable_extensions = ['dollarmath', 'colon_fence']
+myst_enable_extensions = ['dollarmath', 'colon_fence', 'deflist']
 myst_heading_anchors = 4
 myst_heading_slug_func = 'anchors.of_heading'
 # Else the prices in "5 $ and 6 $" turn into maths.

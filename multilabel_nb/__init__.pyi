@@ -13,6 +13,7 @@ from .calibration import expected_calibration_error as expected_calibration_erro
 from .calibration import fit_calibration as fit_calibration
 from .calibration import plot_calibration_curve as plot_calibration_curve
 from .checks import Checked as Checked
+from .checks import PerLabel as PerLabel
 from .checks import above as above
 from .checks import check_groups as check_groups
 from .checks import check_implies as check_implies
@@ -79,12 +80,14 @@ from .heads import SigmoidRange as SigmoidRange
 from .heads import build_network as build_network
 from .heads import describe_network as describe_network
 from .heads import flat_layers as flat_layers
+from .images import ImageLike as ImageLike
 from .images import image_grid as image_grid
 from .images import open_rgb as open_rgb
 from .inference import decide as decide
 from .inference import predict_probs as predict_probs
 from .inference import preprocess as preprocess
 from .label_cells import LabelTableError as LabelTableError
+from .label_cells import TableLike as TableLike
 from .label_cells import check_folder as check_folder
 from .label_cells import check_labels as check_labels
 from .label_cells import check_positions as check_positions

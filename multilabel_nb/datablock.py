@@ -7,7 +7,7 @@ __all__ = ['multilabel_datablock']
 
 # %% ../nbs/03_datablock.ipynb #98fcd099
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -33,8 +33,10 @@ def multilabel_datablock(
     vocab: list[str],  # labels in the order of the target's columns
     # takes the table, returns positions for training and for validation
     splitter: Callable = column_split,
-    item_tfms=None,  # fastai transforms of one picture, among them a resize
-    batch_tfms=None,  # fastai transforms of a batch
+    # fastai transforms of one picture, among them a resize
+    item_tfms: Callable | Sequence[Callable] | None = None,
+    # fastai transforms of a batch
+    batch_tfms: Callable | Sequence[Callable] | None = None,
     image_col: str | None = None,  # column that names the image; the first if None
     suffix: str | None = None,  # what a file name has after that, as in `image_path`
     ignore_nan: bool = False,  # let unknown labels pass; their targets are nan

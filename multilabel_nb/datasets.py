@@ -10,6 +10,8 @@ import warnings
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
+import torch
 from PIL import Image
 
 from .checks import check_vocab
@@ -73,7 +75,8 @@ class PILImageRGB(PILImage):
 
 # %% ../nbs/02_datasets.ipynb #5d16ad70
 def multilabel_datasets(
-    df,  # table of `read_labels`: one row per image, its labels in the column `labels`
+    # table of `read_labels`: one row per image, its labels in the column `labels`
+    df: pd.DataFrame,
     folder: str | Path,  # where the image files lie
     vocab: list[str],  # labels in the order of the target's columns
     splits: list[list[int]],  # `[train, valid]`, row positions
@@ -115,7 +118,8 @@ def multilabel_dataloaders(
     # flips, quarter turns, turns by up to 10 degrees, small zooms and changes of light,
     # on training batches alone
     augment: bool = True,
-    device=None,  # where batches go; `None` is fastai's choice, a GPU if there is one
+    # where batches go; `None` is fastai's choice, a GPU if there is one
+    device: torch.device | str | None = None,
     num_workers: int = 0,  # processes that open images; 0 opens them in this one
 ) -> DataLoaders:  # batches `(images (N, 3, size, size), targs (N, C))`
     """Batches, ready for a network.

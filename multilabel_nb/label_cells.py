@@ -12,21 +12,23 @@ import gzip
 import io
 import json
 import lzma
+import os
 import re
 import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 
+from .checks import PolarsFrame
 from .files import digest
 
 # %% auto #0
-__all__ = ['list_problems', 'LabelTableError', 'check_labels', 'check_folder', 'label_lists', 'check_positions']
+__all__ = ['TableLike', 'list_problems', 'LabelTableError', 'check_labels', 'check_folder', 'label_lists', 'check_positions']
 
 # %% ../nbs/library/label_cells.ipynb #953207ac
 _PROBLEM = ['line', 'image', 'what']
@@ -95,7 +97,12 @@ _PACKED = {
 }
 
 
-def _content(file: Any) -> Any:  # a data frame, or the text of a CSV
+# path (also packed, or parquet), open file, pandas or polars frame
+TableLike: TypeAlias = str | os.PathLike | IO | pd.DataFrame | PolarsFrame
+
+
+# a data frame, or the text of a CSV
+def _content(file: TableLike) -> pd.DataFrame | str:
     if hasattr(file, 'columns'):
         return file
     data = file.read() if hasattr(file, 'read') else Path(file).read_bytes()
@@ -129,7 +136,7 @@ def _cells(text: str, sep: str | None) -> tuple[list, dict]:
     return rows.pop(min(rows, default=0), []), rows
 
 
-def _grid(file: Any, cols: list[str], sep: str | None):
+def _grid(file: TableLike, cols: list[str], sep: str | None):
     # cols: what must be there, the image first; gives the file's name, cells, problems
     path = file if isinstance(file, (str, Path)) else getattr(file, 'name', '')
     name = str('' if hasattr(file, 'columns') else path) or 'the table'

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +19,7 @@ from multilabel_nb.label_cells import (
     _FORM,
     _PROBLEM,
     LabelTableError,
+    TableLike,
     _grid,
     _label,
     _split,
@@ -118,7 +118,8 @@ def _table(
 
 # %% ../nbs/library/readers.ipynb #274aaff6
 def read_labels(
-    file: Any,  # path (also packed, or parquet), open file, pandas or polars frame
+    # path (also packed, or parquet), open file, pandas or polars frame
+    file: TableLike,
     image_col: str = 'image_name',  # column that names the image
     label_cols: str | Sequence[str] = 'tags',  # column or columns with the labels
     delim: str | None = ' ',  # between two labels of a cell; None: a cell is one label
@@ -194,7 +195,7 @@ def _judge(positive, negative, unknown, thresh) -> Callable:
 
 # %% ../nbs/library/readers.ipynb #3c87a5c9
 def read_label_columns(
-    file: Any,  # path, open file or frame, as in `read_labels`
+    file: TableLike,  # path, open file or frame, as in `read_labels`
     image_col: str,  # column that names the image
     other_cols: Sequence[str] = (),  # columns that are no labels; they are kept
     positive: Sequence[str] = ('1', 'yes', 'true'),  # cells that say: has the label
@@ -236,7 +237,7 @@ def read_label_columns(
 
 # %% ../nbs/library/readers.ipynb #21c0ccf3
 def read_label_rows(
-    file: Any,  # path, open file or frame, as in `read_labels`
+    file: TableLike,  # path, open file or frame, as in `read_labels`
     image_col: str,  # column that names the image
     label_col: str,  # column with one label
     value_col: str | None = None,  # yes, no, unknown, or a number; None: all are yes
@@ -281,7 +282,7 @@ def read_label_rows(
 
 # %% ../nbs/library/readers.ipynb #fda4b2cb
 def read_saved_labels(
-    file: Any,  # path, open file or frame, as in `read_labels`
+    file: TableLike,  # path, open file or frame, as in `read_labels`
     sep: str | None = None,  # between two columns, as in `read_labels`
     on_problem: str = 'raise',  # or 'return': the rest of the table, and the problems
 ) -> pd.DataFrame:  # the table that was written

@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from multilabel_nb.label_cells import (
+    TableLike,
     _content,
     _grid,
     _text,
@@ -118,7 +119,8 @@ class TableLook:
 
 # %% ../nbs/library/readers_look.ipynb #7dd357c8
 def inspect_table(
-    file: Any,  # path (also packed, or parquet), open file, pandas or polars frame
+    # path (also packed, or parquet), open file, pandas or polars frame
+    file: TableLike,
     folder: str | Path | None = None,  # where the images lie; given, it is compared too
 ) -> TableLook:  # print it
     """Say which shape a table of labels has, and write the call that reads it.

@@ -27,7 +27,7 @@ __all__ = ['check_table', 'RowTargets']
 
 # %% ../nbs/library/row_targets.ipynb #59a6b24b
 def check_table(
-    df,  # table of `read_labels`
+    df: pd.DataFrame,  # table of `read_labels`
     vocab: list[str],  # the labels it may hold
     folder: str | Path,  # where the image files lie
     image_col: str | None = None,  # column that names the image; the first if None

@@ -287,12 +287,15 @@ def check_images(
         raise ValueError(list_problems(head, found, 'row'))
     return pd.DataFrame(found, columns=['row', 'file', 'problem'])
 
+# %% ../nbs/library/table_plots.ipynb #2af34c95
+from .checks import Axes
+
 # %% ../nbs/library/table_plots.ipynb #229c2f46
 def plot_counts(
     counts: pd.DataFrame,  # table of `count_labels`
     title: str = '',  # says which data it is
-    ax=None,  # matplotlib axes to draw on; new ones if None
-):  # the axes: one bar per label, its images written beside it
+    ax: Axes | None = None,  # matplotlib axes to draw on; new ones if None
+) -> Axes:  # the axes: one bar per label, its images written beside it
     """Draw the images per label as bars, on a logarithmic scale.
 
     Example
@@ -314,8 +317,8 @@ def plot_counts(
 def plot_cooccurrence(
     table: pd.DataFrame,  # table of `cooccurrence`
     title: str = '',  # says which data it is
-    ax=None,  # matplotlib axes to draw on; new ones if None
-):  # the axes: the colour is a share, the number counts images
+    ax: Axes | None = None,  # matplotlib axes to draw on; new ones if None
+) -> Axes:  # the axes: the colour is a share, the number counts images
     """Draw how often the label of a row comes with the label of a column.
 
     The colour is `table[i, j] / table[i, i]`, the share of label i's images that carry

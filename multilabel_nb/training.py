@@ -7,7 +7,7 @@ __all__ = ['param_groups', 'multilabel_learner', 'extract_features', 'fit_probe'
            'probe_splits', 'train_probe']
 
 # %% ../nbs/06_training.ipynb #7532a282
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import pandas as pd
 import torch
@@ -62,9 +62,11 @@ def multilabel_learner(
     pretrained: bool = True,  # as in `load_backbone`
     thresh: float = 0.5,  # a label is on above it, in `predict` and `show_results`
     model: nn.Sequential | None = None,  # backbone and head; `arch` is ignored then
-    loss_func=None,  # a loss of your own; None: `MultiLabelBCE(thresh=thresh)`
-    splitter=param_groups,  # takes the model, returns its parameters in groups
-    metrics=(),  # fastai metrics for the training table
+    # a loss of your own; None: `MultiLabelBCE(thresh=thresh)`
+    loss_func: Callable | None = None,
+    # takes the model, returns its parameters in groups
+    splitter: Callable = param_groups,
+    metrics: Sequence = (),  # fastai metrics for the training table
     **settings,  # what else fastai's `Learner` takes: `opt_func`, `cbs`, `path`, …
 ) -> Learner:  # frozen up to its head
     """A learner over pretrained backbone and new head, in three parameter groups.
@@ -100,7 +102,7 @@ def multilabel_learner(
 # %% ../nbs/06_training.ipynb #fb72ab55
 def extract_features(
     backbone: nn.Module,  # from `load_backbone`, or `MultiLevelFeatures` of one
-    dl,  # batches `(images, targs)` in a fixed order, such as `dls.valid`
+    dl: Iterable,  # batches `(images, targs)` in a fixed order, such as `dls.valid`
     pool: bool = True,  # average each map; False: keep the maps, `(N, F, h, w)`
     progress: bool = True,  # show a bar
 ) -> tuple[torch.Tensor, torch.Tensor]:  # features `(N, F)`, targets; on the CPU
@@ -240,7 +242,7 @@ def tune_weight_decay(
 def probe_splits(
     feats: torch.Tensor,  # features of all rows, `(N, F)`
     targs: torch.Tensor,  # their targets, `(N, C)`
-    seeds,  # one random split each
+    seeds: Iterable[int],  # one random split each
     valid_pct: float = 0.2,  # share of the rows to report on
     ignore_nan: bool = False,  # leave out unknown targets, which are nan
     progress: bool = True,  # show a bar after two seconds

@@ -361,15 +361,23 @@ def test_the_reference_says_what_the_comments_say(project):
     text = api_pages.page(module, 'https://host/blob/main')
     assert [n.name for n in module.names] == ['LIMIT', 'loss_of', 'sweep', 'Model', 'Kept'] and module.notebook == '00_first.ipynb'
     assert '{py:function} loss_of(probs, targs=None, *rest, power=2.0)\n' in text
-    assert '| `probs` | `list[float]` |  | in [0, 1], `(N,)` |' in text
-    assert "| `targs` | `'list \\| None'` | `None` | answers, or none |" in text
-    assert '| `*rest` | `int` |  | what else \\| there is |' in text and '| *returns* | `float` |  | never negative |' in text
+    assert '`probs` <code class="type">list[float]</code>\n: in [0, 1], `(N,)`\n' in text
+    assert (
+        '`targs` <code class="type">\'list | None\'</code> <span class="default">= <code>None</code></span>\n: answers, or none\n' in text
+    )
+    assert '`*rest` <code class="type">int</code>\n: what else | there is\n' in text
+    assert '*returns* <code class="type">float</code>\n: never negative\n' in text
     assert '- `ValueError`: If a target is missing.' in text and '```pycon\n>>> loss_of([1.0], [1])\n0.0\n```' in text
     assert '(<https://example.org/paper.html>)' in text and '{py:data} LIMIT\n:value: 3\n\nhow many, at most\n' in text
     assert '[source](https://host/blob/main/multilabel_nb/losses.py#L14-L36)' in text
-    assert '| `size` | `int` | `8` | pixels |' in text and '{py:method} predict(x)' in text and '<span id="loss_of"></span>' in text
-    for field in ('`scores` | `dict` | `dict()` | by name', '`seed` | `int` | `7` | which draw', '`label` | `str` |  | whose'):
-        assert f'| {field} |' in text
+    assert '<code>8</code></span>\n: pixels\n' in text and '{py:method} predict(x)' in text and '<span id="loss_of"></span>' in text
+    for name, kind, default, says in (
+        ('scores', 'dict', 'dict()', 'by name'),
+        ('seed', 'int', '7', 'which draw'),
+        ('label', 'str', '', 'whose'),
+    ):
+        given = f' <span class="default">= <code>{default}</code></span>' if default else ''
+        assert f'`{name}` <code class="type">{kind}</code>{given}\n: {says}' in text
 
 
 def test_the_reference_of_a_room_with_several_files(project):
@@ -601,7 +609,7 @@ def built_pages():
     own += [f'guide/{f.stem}' for f in (ROOT / 'docs' / 'guide').glob('*.md')]
     api = [f'api/{m.short}' for m in build_site.modules(ROOT, CONFIG)]
     nbs = [build_site.place(f, CONFIG).removesuffix('.ipynb') for f in sum(build_site.notebooks(ROOT, CONFIG), [])]
-    return ['index', *nbs, *sorted(own), 'api/index', *api, 'search']
+    return ['index', *nbs, *sorted(own), 'api/index', 'api/wishes', *api, 'search']
 
 
 WIDTH = 88  # characters that a cell of code shows on a page of 1280 pixels

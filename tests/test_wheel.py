@@ -109,7 +109,7 @@ def test_importing_the_library_imports_nothing_else(bare, tmp_path):
 
 def test_help_says_what_parameters_mean_in_the_bare_install(bare, tmp_path):
     code = 'import pydoc; from multilabel_nb import sweep_thresholds; print(pydoc.plain(pydoc.render_doc(sweep_thresholds)))'
-    assert re.search(r'    Parameters\n    -+\n    probs : Any\n        probabilities', run(bare, '-I', '-c', code, cwd=tmp_path))
+    assert re.search(r'    Parameters\n    -+\n    probs : ArrayLike\n        probabilities', run(bare, '-I', '-c', code, cwd=tmp_path))
 
 
 def test_wheel_holds_the_library_alone(wheel):

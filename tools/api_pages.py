@@ -10,6 +10,9 @@ import re
 import textwrap
 import tokenize
 from dataclasses import dataclass, field
+from html import escape
+
+import reference
 
 DEFS = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 SECTION = re.compile(r'^(\w+)\n-{3,}\n', re.M)
@@ -36,6 +39,7 @@ class Name:
     last: int
     signature: str = ''
     notebook: str = ''  # where it is built, from the folder of the notebooks
+    cell: str = ''  # the id of the cell there
     value: str = ''  # of a constant
     params: list = field(default_factory=list)
     members: list = field(default_factory=list)
@@ -173,13 +177,13 @@ def given_names(statement):
     return [n.id for target in targets for n in ast.walk(target) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)]
 
 
-BUILT = re.compile(r'(?:\.\./)+\w+/(\S+\.ipynb)')  # a notebook, seen from a module
+BUILT = re.compile(r'(?:\.\./)+\w+/(\S+\.ipynb)(?: #(\w+))?')  # a notebook, seen from a module, and one of its cells
 
 
 def built(line, said, notebook):
-    "The notebook that a line comes from: nbdev says so above the code of each cell."
+    "The notebook and the cell that a line comes from: nbdev says so above the code of each cell."
     cells = {at: BUILT.match(text.removeprefix('%% ')) for at, text in said.alone.items() if at <= line and text.startswith('%% ')}
-    return max(((at, found[1]) for at, found in cells.items() if found), default=(0, notebook))[1]
+    return max(((at, *found.groups()) for at, found in cells.items() if found), default=(0, notebook, ''))[1:]
 
 
 def read_module(file, package, folder):
@@ -204,7 +208,7 @@ def read_module(file, package, folder):
             raise SystemExit(f'{file.name}: `{name}` is exported, but neither defined nor given a value there')
     notebook = BUILT.search(source, source.index('File to edit: '))[1]
     for name in names:
-        name.notebook = built(name.line, said, notebook)
+        name.notebook, name.cell = built(name.line, said, notebook)
     classes = [defs[name] for name in public if isinstance(defs.get(name), ast.ClassDef)]
     above = {base.name: base for node in classes for base in bases(node, defs) if base.name not in public}
     private = [read_class(node, said, defs) for node in above.values()]
@@ -283,34 +287,32 @@ def term(item):
     return f'- `{name.strip()}`: {prose(" ".join(says.split()))}'
 
 
-def cell(text):
-    return text.replace('|', '\\|')
+def details(params, types):
+    "Parameters, fields and the result, one below the other: name, type and default, and under them the meaning."
+    entries = []
+    for p in params:
+        name = '*returns*' if p.name == 'returns' else f'`{p.name}`'
+        default = f'<span class="default">= <code>{escape(p.default, quote=False)}</code></span>' if p.default else ''
+        told = ' '.join(filter(None, [name, p.type and reference.typed(p.type, types), default]))
+        entries.append(f'{told}\n: {prose(p.says) or "&nbsp;"}')
+    return '\n\n'.join(entries)
 
 
-def code(text):
-    return f'`{cell(text)}`' if text else ''
-
-
-def table(params):
-    "What nbdev's `show_doc` shows: name, type, default, meaning."
-    if not params:
-        return ''
-    rows = [
-        f'| {code(p.name) if p.name != "returns" else "*returns*"} | {code(p.type)} | {code(p.default)} | {cell(prose(p.says))} |'
-        for p in params
-    ]
-    return '\n'.join(['| parameter | type | default | meaning |', '|---|---|---|---|', *rows])
-
-
-def directive(name, module, blob, depth=5):
-    "One name as a directive of Sphinx's Python domain, its methods inside."
-    summary, after = doc_blocks(name.doc)
-    source = f'[source]({blob}/{module.path}#L{name.line}-L{name.last})'
+def sources(name, module, blob, shelf):
+    "Where a name is written, how it is built, and the pages that show what it is for."
+    found = [f'[source]({blob}/{module.path}#L{name.line}-L{name.last})']
     if '/' in name.notebook:  # a library notebook, whose page has an anchor for each name
         page = name.notebook.removesuffix('.ipynb')
-        source += f' · <a href="../{page}.html#{name.name.lower()}">how it is built</a>'
-    parts = [summary, table(name.params), after, source]
-    parts += [directive(member, module, blob, depth - 1) for member in name.members]
+        found.append(f'<a href="../{page}.html#{name.name.lower()}">how it is built</a>')
+    return ' · '.join([*found, *shelf.pages.get(name.name, [])])
+
+
+def directive(name, module, blob, shelf, depth=5):
+    "One name as a directive of Sphinx's Python domain, its methods inside."
+    summary, after = doc_blocks(name.doc)
+    shown = reference.figure(name.name, shelf.pictures[name.name]) if name.name in shelf.pictures else ''
+    parts = [summary, details(name.params, shelf.types), after, shown, sources(name, module, blob, shelf)]
+    parts += [directive(member, module, blob, shelf, depth - 1) for member in name.members]
     fence = ':' * depth
     value = f':value: {name.value}\n' if name.value else ''
     body = '\n\n'.join(part for part in parts if part)
@@ -322,24 +324,40 @@ def anchor(name):
     return f'<span id="{name.lower()}"></span>'
 
 
-def page(module, blob):
-    "The reference page of one module."
+def page(module, blob, shelf=None):
+    "The reference page of one module: its names as they are defined, or by what they are for."
+    shelf = shelf or reference.Shelf()
     links = ' and '.join(f'[](../{notebook})' for notebook in module.notebooks)
     intro = f'{module.doc}\n\nWritten and explained in {links}.'
-    entries = [f'{anchor(n.name)}\n\n{directive(n, module, blob)}' for n in module.names]
-    return '\n\n'.join([f'# {module.short}', intro, f'```{{py:module}} {module.name}\n```', *entries]) + '\n'
+    parts = [f'# {module.short}', intro, grouped_list(module, shelf), f'```{{py:module}} {module.name}\n```']
+    for title, names in (shelf.groups.get(module.short) or {'': module.names}).items():
+        parts += [f'## {title}'] if title else []
+        parts += [f'{anchor(n.name)}\n\n{directive(n, module, blob, shelf)}' for n in names]
+    return '\n\n'.join(filter(None, parts)) + '\n'
+
+
+def grouped_list(module, shelf):
+    "What a page of several groups holds, a line a group."
+    lines = [f'- {title}: {", ".join(to(n, module) for n in names)}' for title, names in shelf.groups.get(module.short, {}).items()]
+    return '\n'.join(lines)
 
 
 def first_line(doc):
     return doc.strip().partition('\n')[0]
 
 
+def to(name, module):
+    "A link to a name."
+    return f'{{py:obj}}`{name.name} <{module.name}.{name.name}>`'
+
+
 def overview(modules):
     "The page that lists every name with its first line."
     order = 'Every exported name, by the module that exports it. A module uses only those above it.'
-    parts = ['# The library', order]
+    wishes = 'You know what you want to do, and not what it is called? See [I want to …](wishes.md).'
+    parts = ['# The library', order, wishes]
     for module in modules:
-        rows = [f'| {{py:obj}}`{n.name} <{module.name}.{n.name}>` | {cell(prose(first_line(n.doc)))} |' for n in module.names]
-        parts += [f'## [{module.short}]({module.short}.md)', prose(module.doc), '\n'.join(['| name | what it is |', '|---|---|', *rows])]
-    toc = '\n'.join(module.short for module in modules)
-    return '\n\n'.join([*parts, f'```{{toctree}}\n:hidden:\n\n{toc}\n```']) + '\n'
+        listed = [f'- {to(n, module)}: {prose(first_line(n.doc))}' for n in module.names]
+        parts += [f'## [{module.short}]({module.short}.md)', prose(module.doc), '\n'.join(listed)]
+    toc = '\n'.join(['I want to … <wishes>', *(module.short for module in modules)])
+    return '\n\n'.join([*parts, reference.types_section(), f'```{{toctree}}\n:hidden:\n\n{toc}\n```']) + '\n'

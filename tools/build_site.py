@@ -23,6 +23,7 @@ import api_pages
 import checked_cells
 import figures
 import nbformat
+import reference
 import verified
 from execnb.nbio import read_nb
 from lessons import FIRST, ROOT, config, exported, notebook_files
@@ -428,7 +429,7 @@ def assemble(root, src, cfg, entries):
         for nb, to in ((page, src / place(file, cfg)), (bare(file), src / 'files' / place(file, cfg))):
             to.parent.mkdir(parents=True, exist_ok=True)
             nbformat.write(nb, to)
-    write_reference(mods, src, cfg, known)
+    write_reference(root, mods, src, cfg, known)
     values = {
         'checked cells': share_table(files, cfg),
         'stamps': stamp_table(files, cfg, entries),
@@ -491,13 +492,42 @@ def add_synonyms(src):
     script.write_text(f'const SYNONYMS = {json.dumps(given, ensure_ascii=False)};\n{script.read_text(encoding="utf-8")}', encoding='utf-8')
 
 
-def write_reference(mods, src, cfg, known):
+def write_reference(root, mods, src, cfg, known):
     (src / 'api').mkdir()
+    shelf = shelf_of(root, mods, cfg)
     for mod in mods:
-        text = link_names(api_pages.page(mod, blob(cfg)), known, set())
+        text = link_names(api_pages.page(mod, blob(cfg), shelf), known, set())
         (src / 'api' / f'{mod.short}.md').write_text(text, encoding='utf-8')
+    for name, picture in shelf.pictures.items():
+        (src / 'api' / f'{name}.png').write_bytes(picture.data)
     if mods:
         (src / 'api' / 'index.md').write_text(api_pages.overview(mods), encoding='utf-8')
+        (src / 'api' / 'wishes.md').write_text(reference.wish_page(*wishes(root), known, titles(root, cfg)), encoding='utf-8')
+
+
+def shelf_of(root, mods, cfg):
+    "What the pages of the reference take from notebooks and from the wishes."
+    folder, plots = root / cfg['nbs_path'], [n.name for mod in mods for n in mod.names if reference.is_plot(n)]
+    known, pages = titles(root, cfg), reference.pages_of(wishes(root)[0])
+    return reference.Shelf(
+        {mod.short: reference.groups(mod, folder) for mod in mods},
+        reference.type_links(mods),
+        reference.pictures(plots, sum(notebooks(root, cfg), []), folder),
+        {name: [reference.link_to(page, known) for page in listed if page in known] for name, listed in pages.items()},
+    )
+
+
+def wishes(root):
+    "docs/wishes.toml: the wishes of each page, and the helpers; a project without it has none."
+    file = root / 'docs' / 'wishes.toml'
+    return reference.wishes(file.read_text(encoding='utf-8') if file.exists() else '')
+
+
+def titles(root, cfg):
+    "The pages that a wish may be listed under, by their place on the site: what a link to them says, and their file."
+    guide = {f'guide/{file.stem}': (short(file), f'guide/{file.name}') for file in (root / 'docs').glob('guide/*.md')}
+    files = {place(file, cfg): numbered(file).rpartition(' <')[0] for file in sum(notebooks(root, cfg), [])}
+    return guide | {name.removesuffix('.ipynb'): (title, name) for name, title in files.items()}
 
 
 def write_home(src, toc):
@@ -541,8 +571,9 @@ def llms(root, cfg):
 
     first, tasks, look_up = guide_pages(root / 'docs')
     guide = [words(file) for file in (first, *tasks, *look_up) if file]
-    reference = [f'- [{m.name}]({home_url(cfg)}api/{m.short}.html): {api_pages.first_line(m.doc)}' for m in modules(root, cfg)]
-    parts = {'Guide': guide, 'Lessons': pages(lessons), 'More': pages(others), 'Reference': reference, LIBRARY: pages(library)}
+    mods = [f'- [{m.name}]({home_url(cfg)}api/{m.short}.html): {api_pages.first_line(m.doc)}' for m in modules(root, cfg)]
+    mods = [f'- [I want to …]({home_url(cfg)}api/wishes.html): the functions by what they do', *mods] if mods else []
+    parts = {'Guide': guide, 'Lessons': pages(lessons), 'More': pages(others), 'Reference': mods, LIBRARY: pages(library)}
     lines = [f'# {cfg["title"]}', '', f'> {cfg["description"]}']
     for heading, listed in parts.items():
         lines += ['', f'## {heading}', '', *listed] if listed else []
