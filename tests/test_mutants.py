@@ -60,22 +60,28 @@ def test_what_is_left_alone():
     assert not edits('for a, b in zip(x, y, strict=True):\n    warnings.warn(f"{a}", stacklevel=2) if a else b')
 
 
+COSTS = mutants.mutants(['costs'])['costs']
+
+
 def test_a_sample_spreads_over_the_modules_and_a_larger_one_continues_it():
-    found = {
-        name: [dataclasses.replace(MUTANT, id=f'{name}:{i}', module=name) for i in range(n)] for name, n in [('a', 9), ('b', 2), ('c', 9)]
-    }
+    sizes = {'a': 9, 'b': 2, 'c': 9}
+    found = {name: [dataclasses.replace(COSTS[0], id=f'{name}:{i}', module=name) for i in range(n)] for name, n in sizes.items()}
     small, large = mutants.sample(found, 6, seed=1), mutants.sample(found, 12, seed=1)
     assert large[:6] == small and [m.module for m in small] == ['a', 'b', 'c'] * 2
     assert mutants.sample(found, 6, seed=2) != small
 
 
-MUTANT = mutants.mutants()['costs'][0]
-
-
 def test_places_are_those_of_the_module():
-    for m in mutants.mutants()['costs']:
-        line = mutants.module_file('costs', ROOT).read_text(encoding='utf-8').splitlines()[m.line - 1]
-        assert ' '.join(line.split()) in m.before, m.id
+    lines = mutants.module_file('costs', ROOT).read_text(encoding='utf-8').splitlines()
+    assert len({m.id for m in COSTS}) == len(COSTS) > 15
+    for m in COSTS:
+        assert ' '.join(lines[m.line - 1].split()) in m.before != m.after, m.id
+
+
+def test_what_a_mutant_shows():
+    source = 'def f(n):\n    if n < 0:\n        raise ValueError(n)\n    return n'
+    shown = [edit.shown(source) for edit in edits(source) if edit.kind == 'dropped']
+    assert shown == [['if n < 0: raise ValueError(n)', 'pass']]
 
 
 PLANTED = """
@@ -87,7 +93,7 @@ from pathlib import Path
 sys.path.insert(0, {tools!r})
 import mutants
 
-planted = [m for m in mutants.mutants()['costs'] if m.before.startswith('return (fn_cost * counts.fn + fp')]
+planted = [m for m in mutants.mutants(['costs'])['costs'] if m.before.startswith('return (fn_cost * counts.fn + fp')]
 fault = next(m for m in planted if m.edit.kind == 'arithmetic' and ' - ' in m.after)
 same = replace(fault, source=fault.source.replace(' + ', ' - ').replace(' - fp_cost * counts.fp', ' + counts.fp * fp_cost'))
 slow = replace(fault, source=fault.source.replace('    return', '    while True: pass', 1))

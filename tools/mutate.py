@@ -1,7 +1,7 @@
 """Small faults for a piece of source: `edits(source)` lists places where one can be put in, each an exact replacement of text.
 
-The kinds are the usual ones (a comparison, a sign, a constant, a dropped statement) and those of code that learns from data: an axis, a dtype,
-the rows or the column of another, results returned in another order. Docstrings, annotations, f-strings and texts of errors stay as they are.
+The kinds are the usual ones (a comparison, a sign, a constant, a dropped statement) and those of code that learns from data: an axis, a
+dtype, the rows or the column of another, results in another order. Docstrings, annotations, f-strings and texts of errors stay as they are.
 """
 
 import ast
@@ -23,78 +23,28 @@ class Edit:
         raw = source.encode()
         return (raw[: self.start] + self.text.encode() + raw[self.stop :]).decode()
 
-    def source_lines(self, source):
-        "How many lines the replaced text has, the first left out."
-        return source.encode()[self.start : self.stop].count(b'\n')
+    def shown(self, source):
+        "The lines it touches, before and after, blanks squeezed."
+        raw = source.encode()
+        begin, end = raw.rfind(b'\n', 0, self.start) + 1, (raw + b'\n').find(b'\n', self.stop)
+        texts = raw[begin:end], raw[begin : self.start] + self.text.encode() + raw[self.stop : end]
+        return [' '.join(text.decode().split()) for text in texts]
 
 
-COMPARE = {
-    '<': '<=',
-    '<=': '<',
-    '>': '>=',
-    '>=': '>',
-    '==': '!=',
-    '!=': '==',
-    'is': 'is not',
-    'is not': 'is',
-    'in': 'not in',
-    'not in': 'in',
-}
+def swaps(text):
+    "Each word of a pair for the other."
+    return {a: b for pair in text.split() for one, other in [pair.split('/')] for a, b in [(one, other), (other, one)]}
+
+
+COMPARE = swaps('</<= >/>= ==/!=') | {'is': 'is not', 'is not': 'is', 'in': 'not in', 'not in': 'in'}
 ARITHMETIC = {'+': '-', '-': '+', '*': '/', '/': '*', '//': '/', '**': '*', '%': '*', '&': '|', '|': '&'}
-TWINS = [
-    ('min', 'max'),
-    ('any', 'all'),
-    ('argmin', 'argmax'),
-    ('minimum', 'maximum'),
-    ('zeros', 'ones'),
-    ('floor', 'ceil'),
-    ('amin', 'amax'),
-]
-CALLS = {a: b for pair in TWINS for a, b in (pair, pair[::-1])}
+CALLS = swaps('min/max any/all argmin/argmax minimum/maximum zeros/ones floor/ceil amin/amax')
 DTYPES = {'float64': 'float32', 'float32': 'float16', 'int64': 'int32', 'double': 'float'}
-ROWS = [
-    ('train', 'valid'),
-    ('fit', 'held'),
-    ('fit', 'held_out'),
-    ('rest', 'held'),
-    ('inside', 'outside'),
-    ('fitted', 'held_out'),
-    ('tune', 'test'),
-]
-OTHER_ROWS = {a: b for pair in ROWS for a, b in (pair, pair[::-1])}
-REDUCE = {
-    'sum',
-    'mean',
-    'any',
-    'all',
-    'max',
-    'min',
-    'argmax',
-    'argmin',
-    'argsort',
-    'cumsum',
-    'sort',
-    'softmax',
-    'stack',
-    'concatenate',
-    'cat',
-}
+OTHER_ROWS = swaps('train/valid fit/held fitted/held_out inside/outside tune/test')
+REDUCE = set('sum mean any all max min argmax argmin argsort cumsum sort softmax stack concatenate cat'.split())  # noqa: SIM905
 LABELS = {'set_title', 'set_xlabel', 'set_ylabel', 'suptitle', 'title', 'xlabel', 'ylabel'}
 # Where the order of arguments means nothing, or swapping them is always an error.
-UNORDERED = {
-    *CALLS,
-    'isinstance',
-    'getattr',
-    'hasattr',
-    'issubclass',
-    'array_equal',
-    'allclose',
-    'isclose',
-    'gcd',
-    'union1d',
-    'intersect1d',
-    'zip',
-}
+UNORDERED = {*CALLS, *'isinstance getattr hasattr issubclass array_equal allclose isclose union1d intersect1d zip'.split()}  # noqa: SIM905
 
 
 def name_of(func):
