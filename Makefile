@@ -20,9 +20,11 @@ export JUPYTER_PREFER_ENV_PATH := 1
 JOBS ?=
 ONLY ?=
 PYTEST_ARGS ?=
+N ?= 100
+SEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help course test test-slow real notebooks readme docs lab lint format lock clean
+.PHONY: help course test test-slow mutants real notebooks readme docs lab lint format lock clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -36,6 +38,9 @@ test: $(STAMP)  ## Lint, re-run every notebook cell and compare its output, run 
 
 test-slow: $(STAMP)  ## Run the slow tests: wheel, browser and Lab, killed processes, failing lessons
 	$(EMBEDDED) $(PY) -m pytest --slow -m slow tests --durations=20 $(PYTEST_ARGS)
+
+mutants: $(STAMP)  ## Put N small faults into the library, one at a time, and see that a notebook or a test notices
+	@$(EMBEDDED) $(PY) tools/mutants.py --n $(N) --seed $(SEED) --only $(ONLY) $(MUTANTS_ARGS)
 
 real: $(STAMP)  ## Run copies of the lessons on the real data under MULTILABEL_NB_DATA; write nothing back
 	@$(PY) tools/lessons.py real --jobs $(or $(JOBS),2) $(ONLY)
@@ -67,7 +72,7 @@ lock: $(VENV)/bin/uv  ## Resolve requirements.lock anew from settings.ini (UPGRA
 	@mv requirements.lock.new requirements.lock
 
 clean:  ## Remove what was generated (the environment stays: delete .venv by hand)
-	rm -rf _course _docs _docs.partial .verified.json build dist *.egg-info .pytest_cache .ruff_cache .hypothesis requirements.lock.new
+	rm -rf _course _docs _docs.partial .verified.json .mutants.json build dist *.egg-info .pytest_cache .ruff_cache .hypothesis requirements.lock.new
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 	find . -name .ipynb_checkpoints -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 

@@ -1,0 +1,270 @@
+"""Mutation score of the notebooks and tests: `make mutants N=100`.
+
+A mutant is one small fault (`tools/mutate.py`) in an exported cell and in its module alike. It is *killed* when a cell raises, when an
+output differs from the stored one, when a test fails, or when time runs out (`tools/forked.py` runs them). The notebook that owns the cell
+and two others that execute the line come first; then, for what they let pass, the tests that execute it.
+"""
+
+import argparse
+import ast
+import hashlib
+import json
+import random
+import re
+import tempfile
+import time
+import tomllib
+from collections import Counter, defaultdict
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import nbformat
+from checked_cells import is_exported
+from forked import Watch, copied, forked, run_notebook, run_tests, warm_up
+from lessons import MACHINERY, ROOT, atomic_write, notebook_files
+from mutate import Edit, edits
+from tqdm import tqdm
+
+RESULTS = ROOT / 'benchmarks' / 'mutants.json'
+MEASURED = ROOT / '.mutants.json'  # seconds and executed lines of notebooks and tests, kept between calls
+EQUIVALENT = ROOT / 'tools' / 'mutants.toml'
+# Tests of the tree itself: style, sizes, the site, packaging, notebooks against modules.
+LEFT_OUT = re.compile(r'test_(house|project|course|wheel|site|browser|live|search|guide|help|recap|processes|mutants)\.py')
+AT_MOST = 2, 20  # other notebooks, and seconds of tests
+
+
+@dataclass(frozen=True)
+class Mutant:
+    id: str  # module:line:kind:number
+    module: str
+    notebook: Path  # relative to the tree
+    cell: str
+    line: int  # of the module
+    first: int  # line of the module that is the cell's line 0
+    before: str
+    after: str
+    source: str  # the cell with the fault in it
+    edit: Edit
+
+
+def module_file(module, root):
+    return root / 'multilabel_nb' / f'{module.replace(".", "/")}.py'
+
+
+def section(text, cell):
+    "Where a module has the source of a cell, from after its marker on."
+    begin = re.search(rf'^# %% .*#{cell}\n', text, re.M).end()
+    following = text.find('\n# %% ', begin)
+    return begin, len(text) if following < 0 else following
+
+
+def owned(root=ROOT):
+    "Exported cells of the notebooks that build the library: notebook, cell, module."
+    for file in notebook_files(root):
+        default = None
+        for cell in nbformat.read(file, as_version=4).cells:
+            default = next(iter(re.findall(r'^#\|\s*default_exp\s+(\S+)', cell.source, re.M)), default)
+            if cell.cell_type == 'code' and is_exported(cell.source):
+                module = re.search(r'#\|\s*exporti?[ \t]*(\S*)', cell.source)[1] or default
+                if module.partition('.')[0] not in MACHINERY:
+                    yield file.relative_to(root), cell, module
+
+
+def mutants(only=(), root=ROOT):
+    "All mutants, by module."
+    found, seen = defaultdict(list), Counter()
+    for notebook, cell, module in owned(root):
+        if only and module not in only:
+            continue
+        text = module_file(module, root).read_text(encoding='utf-8')
+        head = next(n for n, line in enumerate(cell.source.splitlines(), 1) if line.strip() and not line.startswith('#|'))
+        begin = section(text, cell.id)[0]
+        first = text[:begin].count('\n') + 1 - head
+        for edit in edits(cell.source):
+            line = first + edit.line
+            name = f'{module}:{line}:{edit.kind}'
+            seen[name] += 1
+            source, shown = edit.apply(cell.source), edit.shown(cell.source)
+            found[module].append(Mutant(f'{name}:{seen[name]}', module, notebook, cell.id, line, first, *shown, source, edit))
+    return dict(found)
+
+
+def sample(found, n, seed):
+    "As many of each module, in an order that a larger `n` continues."
+    order = {module: random.Random(f'{seed}:{module}').sample(all_, len(all_)) for module, all_ in sorted(found.items())}
+    ranked = sorted((rank, module, m.id, m) for module, all_ in order.items() for rank, m in enumerate(all_))
+    return [m for *_, m in ranked[:n]]
+
+
+# ---- one mutant after the other
+
+
+class Runner:
+    def __init__(self, folder, progress=print):
+        self.folder, self.say = folder, progress
+        self.known = json.loads(MEASURED.read_text(encoding='utf-8')) if MEASURED.exists() else {}
+        library = sorted((ROOT / 'multilabel_nb').rglob('*.py'))
+        self.library = hashlib.sha256(b''.join(p.read_bytes() for p in library)).hexdigest()
+        self.notebooks = [f.relative_to(ROOT) for f in notebook_files()]
+        self.library_notebooks = [f for f in self.notebooks if f.parent.name == 'library']
+        self.tests = [f.relative_to(ROOT) for f in sorted((ROOT / 'tests').glob('test_*.py')) if not LEFT_OUT.match(f.name)]
+        self.text = {f: (ROOT / f).read_text(encoding='utf-8') for f in [*self.notebooks, *self.tests]}
+
+    def measured(self, file):
+        "Seconds and lines of the unmutated notebook or test file, from this call or an earlier one."
+        digest = hashlib.sha256((self.library + self.text[file]).encode()).hexdigest()
+        if self.known.get(str(file), {}).get('digest') != digest:
+            began = time.monotonic()
+            if file.suffix == '.ipynb':
+                found = forked(lambda: run_notebook(file, self.folder, trace=True), 900)
+            else:
+                found = forked(lambda: run_tests([str(file)], self.folder, Watch(self.folder)), 900)
+            found = {'why': found, 'lines': {}} if isinstance(found, str) else found
+            found = found if file.suffix == '.ipynb' else {'tests': found if 'lines' not in found else {}}
+            self.known[str(file)] = {'digest': digest, 'seconds': time.monotonic() - began, **found}
+            atomic_write(MEASURED, json.dumps(self.known).encode())
+            self.say(f'{file}: {self.known[str(file)]["seconds"]:.1f} s {found.get("why") or ""}')
+        return self.known[str(file)]
+
+    def mentions(self, module, files):
+        names = ast.literal_eval(re.search(r'^__all__ = (\[.*?\])$', module_file(module, ROOT).read_text(encoding='utf-8'), re.M | re.S)[1])
+        word = re.compile(rf'multilabel_nb\.{re.escape(module)}\b|\b({"|".join(names) or "-"})\b')
+        return [f for f in files if word.search(self.text[f])]
+
+    def executes(self, mutant, seen):
+        lines = {mutant.first + line for line in mutant.edit.lines}
+        inside = mutant.edit.lines & set(seen.get(f'cell:{mutant.cell}', ()))
+        return not lines or bool(inside or lines & set(seen.get(mutant.module, ())))
+
+    def by_notebooks(self, mutant):
+        "Notebooks that execute the line, the quick ones first, the owner as if it took a third: stage, work, seconds without a fault."
+        found = []
+        for file in {mutant.notebook, *self.mentions(mutant.module, self.library_notebooks)}:
+            one = self.measured(file)
+            if one['why'] is None and self.executes(mutant, one['lines']):
+                found.append((one['seconds'] / (3 if file == mutant.notebook else 1), one['seconds'], file))
+        others = sorted(n for n in found if n[2] != mutant.notebook)[: AT_MOST[0]]
+        for _, seconds, file in sorted([*others, *(n for n in found if n[2] == mutant.notebook)]):
+            yield 'owner' if file == mutant.notebook else str(file), partial(run_notebook, file, self.folder), seconds
+
+    def by_tests(self, mutant):
+        "Tests that execute the line, the quick ones first, as long as there is time."
+        always = [f for f in self.tests if f.name in ('test_door.py', 'test_docstrings.py')]
+        found = [self.measured(file)['tests'] for file in {*self.mentions(mutant.module, self.tests), *always}]
+        tests = [(t['seconds'], name) for by in found for name, t in by.items() if t['passed'] and self.executes(mutant, t['lines'])]
+        chosen, total = [], 0
+        for seconds, name in sorted(tests):
+            if total + seconds < AT_MOST[1]:
+                chosen, total = [*chosen, name], total + seconds
+        if chosen:
+            yield 'tests', partial(run_tests, chosen, self.folder), total
+
+    @contextmanager
+    def planted(self, mutant):
+        "The fault is in the copied module and notebook."
+        module, notebook = module_file(mutant.module, self.folder), self.folder / mutant.notebook
+        before = {file: file.read_bytes() for file in (module, notebook)}
+        text = before[module].decode()
+        begin, end = section(text, mutant.cell)
+        nb = nbformat.reads(before[notebook].decode(), as_version=4)
+        next(c for c in nb.cells if c.get('id') == mutant.cell).source = mutant.source
+        try:
+            module.write_text(text[:begin] + mutant.source + '\n' + text[end:], encoding='utf-8')
+            nbformat.write(nb, notebook)
+            yield
+        finally:
+            for file, data in before.items():
+                file.write_bytes(data)
+
+    def judge(self, mutant, stages):
+        "Which stage kills a mutant, and how."
+        verdict = {'killed_by': None, 'how': None, 'seconds': 0}
+        for stage, work, seconds in stages:
+            began = time.monotonic()
+            with self.planted(mutant):
+                found = forked(work, 3 * seconds + 10)
+            why = found if isinstance(found, str) else found['why']
+            verdict['seconds'] = round(verdict['seconds'] + time.monotonic() - began, 1)
+            if why:
+                return verdict | {'killed_by': stage, 'how': why[:100]}
+        return verdict
+
+
+# ---- results
+
+
+def equivalents():
+    "Mutants that change nothing one could see: (module, before, after) and the reason."
+    listed = tomllib.loads(EQUIVALENT.read_text(encoding='utf-8')).get('equivalent', []) if EQUIVALENT.exists() else []
+    return {(e['module'], e['before'], e['after']): e['reason'] for e in listed}
+
+
+def key(record):
+    return record['id'].partition(':')[0], record['before'], record['after']
+
+
+def record(mutant, verdict):
+    return {
+        'id': mutant.id,
+        'file': f'multilabel_nb/{mutant.module.replace(".", "/")}.py:{mutant.line}',
+        'notebook': str(mutant.notebook),
+        'before': mutant.before,
+        'after': mutant.after,
+        **verdict,
+    }
+
+
+def table(records, same):
+    "By module: mutants, killed by the owner, by notebooks alone, by all, equivalent, survivors."
+    rows = defaultdict(Counter)
+    for r in records:
+        module = r['id'].partition(':')[0]
+        for row in (rows[module], rows['in all']):
+            row['mutants'] += 1
+            by = r['killed_by']
+            row['owner'] += by == 'owner'
+            row['notebooks'] += by not in (None, 'tests')
+            row['killed'] += by is not None
+            row['equivalent'] += by is None and key(r) in same
+    columns = ['mutants', 'owner', 'notebooks', 'killed', 'equivalent', 'survivors']
+    lines = [f'{"module":<20}' + ''.join(f'{c:>11}' for c in columns)]
+    for module, row in sorted(rows.items(), key=lambda item: (item[0] == 'in all', item)):
+        row['survivors'] = row['mutants'] - row['killed'] - row['equivalent']
+        lines.append(f'{module:<20}' + ''.join(f'{row[c]:>11}' for c in columns))
+    return '\n'.join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--n', type=int, default=100, help='mutants in all, spread over the modules')
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--only', nargs='*', default=[], help='modules')
+    parser.add_argument('--fresh', action='store_true', help='judge those again, too, that were killed before')
+    parser.add_argument('--results', type=Path, default=RESULTS, help='the record, in JSON')
+    args = parser.parse_args()
+    found, same = mutants(), equivalents()
+    now = {m.id: m for all_ in found.values() for m in all_}
+    kept = json.loads(args.results.read_text(encoding='utf-8'))['mutants'] if args.results.exists() else []
+    kept = {r['id']: r for r in kept if r['id'] in now and (r['before'], r['after']) == (now[r['id']].before, now[r['id']].after)}
+    asked = sample({module: all_ for module, all_ in found.items() if module in (args.only or found)}, args.n, args.seed)
+    chosen = [m for m in asked if args.fresh or not (m.id in kept and (kept[m.id]['killed_by'] or key(kept[m.id]) in same))]
+    with tempfile.TemporaryDirectory() as tmp:
+        folder = copied(Path(tmp).resolve())
+        warm_up(folder)
+        runner = Runner(folder, tqdm.write)
+        for stages in (runner.by_notebooks, runner.by_tests):  # tests only for what no notebook noticed
+            for mutant in tqdm(chosen, unit='mutant', desc=stages.__name__):
+                kept[mutant.id] = record(mutant, runner.judge(mutant, stages(mutant)))
+                data = {'sites': len(now), 'mutants': [kept[i] for i in sorted(kept)]}
+                atomic_write(args.results, (json.dumps(data, indent=1, ensure_ascii=False) + '\n').encode())
+            chosen = [m for m in chosen if not kept[m.id]['killed_by']]
+    for r in kept.values():
+        if not r['killed_by'] and key(r) not in same:
+            print(f'survives: {r["id"]} ({r["notebook"]})\n   {r["before"]}\n   {r["after"]}')
+    print(table(kept.values(), same))
+
+
+if __name__ == '__main__':
+    main()
