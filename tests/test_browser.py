@@ -425,3 +425,26 @@ def test_plots_are_drawn_for_the_page_they_stand_on(address, new_page, scheme):
     pixels = np.asarray(Image.open(io.BytesIO(shown.screenshot())).convert('L'))
     ground = np.bincount(pixels.ravel()).argmax()
     assert ground < 40 and pixels.max() > 180 if scheme == 'dark' else ground > 240 and pixels.min() < 60
+
+
+@pytest.mark.parametrize('name', ['index', '00_sources', '06_training', 'library/standin_pascal'])
+def test_photographs_are_the_same_on_the_dark_page(address, new_page, name):
+    page = new_page(color_scheme='dark')
+    page.goto(f'{address}{name}.html')
+    filters = page.locator('article img:not(.drawing)').evaluate_all('all => all.map(x => getComputedStyle(x).filter)')
+    assert filters and set(filters) == {'none'}
+
+
+def test_a_wide_table_fades_out_where_there_is_more_of_it(address, new_page):
+    page = new_page(viewport={'width': 390, 'height': 900})
+    page.goto(f'{address}guide/names.html')
+    box = page.locator('.pst-scrollable-table-container').first
+    edges = lambda: box.evaluate('x => ["left", "right"].map(e => parseFloat(getComputedStyle(x).getPropertyValue(`--more-${e}`)))')  # noqa: E731
+    page.wait_for_timeout(200)
+    assert box.evaluate('x => x.scrollWidth - x.clientWidth') > 50 and edges() == [0, 48]
+    box.evaluate('x => x.scrollTo(x.scrollWidth, 0)')
+    page.wait_for_timeout(200)
+    assert edges() == [48, 0]
+    page.set_viewport_size({'width': 1280, 'height': 900})
+    page.wait_for_timeout(200)
+    assert edges() == [0, 0], 'where it fits, all of it is seen'
