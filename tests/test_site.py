@@ -631,6 +631,7 @@ def test_a_page_is_sound_on_any_screen_and_open_to_all(address, page, axe, name)
     page.add_init_script("localStorage.setItem('mode', localStorage.getItem('mode') ?? 'light')")
     visit(page, url)
     assert_sound(page, address)
+    page.evaluate("[...document.images].forEach(x => x.loading = 'eager')")  # those far down, and those of the other theme
     page.wait_for_function(
         "[...document.images].every(x => !x.getAttribute('src') || (x.complete && x.naturalWidth))"
     )  # the live page's comes later
