@@ -1,5 +1,6 @@
-"""What only a browser shows: the threshold explorer under keyboard and mouse, in a page and in JupyterLab; lessons run in JupyterLab."""
+"""What only a browser shows: the threshold explorer under keyboard and mouse; lessons run in JupyterLab; pages on any screen."""
 
+import io
 import os
 import re
 import shutil
@@ -15,6 +16,8 @@ import numpy as np
 import pytest
 from lessons import lesson_files
 from nbformat.v4 import new_code_cell, new_notebook
+from PIL import Image
+from test_site import built_pages
 
 from multilabel_nb.explorer.page import threshold_explorer
 
@@ -335,3 +338,114 @@ def test_a_notebook_runs_in_jupyterlab(lab, new_page, name):
     assert not failed(cells)
     stray = [output['text'] for cell in cells for output in cell['outputs'] if output.get('name') == 'stderr']
     assert not [text for text in stray if 'arning' in text]
+
+
+# ---- pages that are read on any screen
+
+SHUT = """() => {
+  document.querySelectorAll('details').forEach(x => x.open = true);
+  document.querySelectorAll('img').forEach(x => x.loading = 'eager');
+}"""
+# How far the page, and what is not meant to scroll by itself, stands out; and tables that neither fit nor scroll in a box.
+OUT = """() => {
+  const column = document.querySelector('article.bd-article').getBoundingClientRect();
+  const told = all => all.map(x => x.outerHTML.slice(0, 120));
+  const shown = [...document.querySelectorAll('article :is(img, figure, table, pre)')].filter(x => x.getBoundingClientRect().width);
+  const wide = shown.filter(x => x.getBoundingClientRect().right > column.right + 1);
+  const boxed = x => x.closest('.pst-scrollable-table-container, .cell_output > .output, .live');
+  return {
+    page: document.documentElement.scrollWidth - innerWidth,
+    code: told(shown.filter(x => x.matches('pre') && x.scrollWidth > x.clientWidth + 1)),
+    pictures: told(wide.filter(x => x.matches('img, figure'))),
+    tables: told(wide.filter(x => x.matches('table') && !boxed(x))),
+  };
+}"""
+FITS = {'page': 0, 'code': [], 'pictures': [], 'tables': []}
+
+
+def test_nothing_is_cut_off_or_scrolled_aside(site, address, new_page):
+    """On every page, at the widths of a laptop, a tablet and a phone, with all that folds open: code, figures, tables, the page itself."""
+    page, faults, seen = new_page(), {}, 0
+    for name in built_pages():
+        page.goto(f'{address}{name}.html')
+        if not page.locator('article.bd-article').count():
+            continue
+        page.evaluate(SHUT)
+        for width in (1280, 768, 390):
+            page.set_viewport_size({'width': width, 'height': 900})
+            if (found := page.evaluate(OUT)) != FITS:
+                faults[name, width] = found
+            seen += page.locator('.cell_input pre').count()
+    assert not faults and seen > 3000, '\n'.join(f'{where}: {what}' for where, what in faults.items())
+
+
+def test_exported_code_is_seen_in_short_until_it_is_opened(address, new_page):
+    page = new_page()
+    page.goto(f'{address}04_losses.html')
+    cell = page.locator('.tag_exported', has_text='bce_with_logits: ').first
+    core = page.locator('.core', has=page.get_by_text('def bce_with_logits')).first
+    whole = cell.locator('.cell_input')
+    assert core.is_visible() and not whole.is_visible() and 'exported to losses' in cell.inner_text()
+    cell.locator('summary').press('Enter')
+    assert whole.is_visible() and not core.is_visible()
+
+
+def test_the_proof_of_an_answer_opens_with_it(address, new_page):
+    page = new_page()
+    page.goto(f'{address}11_questionnaire.html')
+    answer = page.locator('details', has_text='Answer').first
+    proof = answer.locator('.cell_input')
+    assert proof.count() and not proof.first.is_visible()
+    answer.locator('summary').first.press('Enter')
+    assert proof.first.is_visible()
+    assert page.locator('details:has(> summary:text-is("Answer"))').count() == page.locator('details:has(.tag_proof)').count() == 37
+
+
+def test_next_leads_through_the_course_and_on(address, new_page):
+    """From the first page through every lesson to the summary, and from there into the guide."""
+    page, titles = new_page(), [file.stem for file in lesson_files() if file.stem not in ('index', 'results', 'recap')]
+    page.goto(f'{address}{titles[0]}.html')
+    for name in [*titles[1:], 'recap', 'guide/index']:
+        page.locator('.prev-next-footer .right-next').click()
+        page.wait_for_url(f'**/{name}.html')
+
+
+@pytest.mark.parametrize('scheme', ['light', 'dark'])
+def test_plots_are_drawn_for_the_page_they_stand_on(address, new_page, scheme):
+    """One picture of each pair is seen, unfiltered; on the dark page its ground is the page's, and its words are light."""
+    page = new_page(color_scheme=scheme, viewport={'width': 1280, 'height': 900})
+    page.goto(f'{address}library/table_plots.html')
+    plots = page.locator('img.plot')
+    seen = plots.evaluate_all('all => all.map(x => getComputedStyle(x).display !== "none")')
+    assert len(seen) >= 4 and sum(seen) * 2 == len(seen)
+    shown = page.locator(f'img.plot.only-{scheme}').first
+    shown.scroll_into_view_if_needed()
+    page.wait_for_function('[...document.images].every(x => getComputedStyle(x).display === "none" || (x.complete && x.naturalWidth))')
+    assert shown.evaluate('x => getComputedStyle(x).filter') == 'none'
+    pixels = np.asarray(Image.open(io.BytesIO(shown.screenshot())).convert('L'))
+    ground = np.bincount(pixels.ravel()).argmax()
+    assert ground < 40 and pixels.max() > 180 if scheme == 'dark' else ground > 240 and pixels.min() < 60
+
+
+@pytest.mark.parametrize('name', ['index', '00_sources', '06_training', 'library/standin_pascal'])
+def test_photographs_are_the_same_on_the_dark_page(address, new_page, name):
+    page = new_page(color_scheme='dark')
+    page.goto(f'{address}{name}.html')
+    filters = page.locator('article img:not(.drawing)').evaluate_all('all => all.map(x => getComputedStyle(x).filter)')
+    assert filters and set(filters) == {'none'}
+
+
+def test_a_wide_table_fades_out_where_there_is_more_of_it(address, new_page):
+    page = new_page(viewport={'width': 390, 'height': 900})
+    edges = """x => [x.scrollWidth > x.clientWidth,
+      ...['left', 'right'].map(e => parseFloat(getComputedStyle(x).getPropertyValue(`--more-${e}`)))]"""
+    page.goto(f'{address}guide/names.html')
+    box = page.locator('.pst-scrollable-table-container').first
+    page.wait_for_timeout(200)
+    assert box.evaluate(edges) == [True, 0, 48]
+    box.evaluate('x => x.scrollTo(x.scrollWidth, 0)')
+    page.wait_for_timeout(200)
+    assert box.evaluate(edges) == [True, 48, 0]
+    page.set_viewport_size({'width': 1280, 'height': 900})
+    page.goto(f'{address}guide/index.html')
+    assert box.evaluate(edges) == [False, 0, 0], 'where it fits, all of it is seen'

@@ -609,7 +609,7 @@ def built_pages():
     own += [f'guide/{f.stem}' for f in (ROOT / 'docs' / 'guide').glob('*.md')]
     api = [f'api/{m.short}' for m in build_site.modules(ROOT, CONFIG)]
     nbs = [build_site.place(f, CONFIG).removesuffix('.ipynb') for f in sum(build_site.notebooks(ROOT, CONFIG), [])]
-    return ['index', *nbs, *sorted(own), 'api/index', 'api/wishes', *api, 'search']
+    return ['index', *nbs, 'library/index', *sorted(own), 'api/index', 'api/wishes', *api, 'search']
 
 
 WIDTH = 88  # characters that a cell of code shows on a page of 1280 pixels
@@ -639,6 +639,7 @@ def test_a_page_is_sound_on_any_screen_and_open_to_all(address, page, axe, name)
     page.add_init_script("localStorage.setItem('mode', localStorage.getItem('mode') ?? 'light')")
     visit(page, url)
     assert_sound(page, address)
+    page.evaluate("[...document.images].forEach(x => x.loading = 'eager')")  # those far down, and those of the other theme
     page.wait_for_function(
         "[...document.images].every(x => !x.getAttribute('src') || (x.complete && x.naturalWidth))"
     )  # the live page's comes later
@@ -677,10 +678,10 @@ def test_dark_mode_persists(address, page):
         visit(page, address + url)
         grounds.append(page.evaluate('getComputedStyle(document.body).backgroundColor'))
         assert theme() == 'dark' and grounds[-1] != grounds[0]
-    drawing = Image.open(io.BytesIO(page.locator('img.drawing').first.screenshot()))
+    drawing = Image.open(io.BytesIO(page.locator('img.drawing, img.plot.only-dark').first.screenshot()))
     assert np.asarray(drawing.convert('L')).mean() < 60
-    page.locator('a:has(> img.drawing)').first.click()
-    page.wait_for_url('**/_images/*.png')
+    page.locator('a:has(> :is(img.drawing, img.plot))').first.click()
+    page.wait_for_url('**/_images/*')
 
 
 @pytest.mark.slow

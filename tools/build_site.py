@@ -22,8 +22,11 @@ from xml.sax.saxutils import escape
 import api_pages
 import checked_cells
 import figures
+import folding
 import nbformat
 import reference
+import rendered
+import vector
 import verified
 from execnb.nbio import read_nb
 from lessons import FIRST, ROOT, config, exported, notebook_files
@@ -220,7 +223,7 @@ def fold(cell, later=frozenset()):
     "Hide a long cell behind a line that says what it defines; imports and checks always. `later`: names that the cells below use."
     body = checked_cells.parse(cell.source).body
     imports, checks = bool(body) and checked_cells.only_imports(cell.source), only_checks(cell, later)
-    if cell.source.count('\n') < FOLDED and not (imports or checks):
+    if {'hide-input', 'proof'} & {*cell.metadata.get('tags', [])} or (cell.source.count('\n') < FOLDED and not (imports or checks)):
         return
     names = [n.name for n in body if isinstance(n, api_pages.DEFS)]
     public = [name for name in names if not name.startswith('_')]
@@ -260,16 +263,23 @@ def notebook_page(file, root, cfg, known, entries):
     words = figures.describe(raw, file.name)
     nb = processed(file)
     used = names_in(nb)
+    built = {
+        c.id: folding.module_of(c.source, exports_to(file))
+        for c in raw.cells
+        if c.cell_type == 'code' and checked_cells.is_exported(c.source)
+    }
     for cell in nb.cells:
         if cell.cell_type == 'markdown':
             cell.source = link_names(site_links(cell.source, file, root, cfg), known, used)
         if cell.id in words:
             cell.metadata['mystnb'] = words[cell.id]
+    nb.cells = folding.answers(nb.cells)
+    cores = {cell.id: folding.fold_exported(cell, built[cell.id]) for cell in nb.cells if cell.id in built}
     later = set()
     for cell in reversed([cell for cell in nb.cells if cell.cell_type == 'code']):
         fold(cell, later)
         later |= {n.id for n in ast.walk(checked_cells.parse(cell.source)) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
-        cell.outputs = [out for out in cell.outputs if not out.get('text', '').startswith('skipped: ')]
+        cell.outputs = [vector.on_site(out) for out in cell.outputs if not out.get('text', '').startswith('skipped: ')]
     # cleaning took the language away; widgets without their kernel would have a script of another host loaded
     nb.metadata = {'kernelspec': nb.metadata.get('kernelspec', {}), 'language_info': {'name': 'python', 'pygments_lexer': 'ipython3'}}
     title_of(nb)
@@ -279,7 +289,8 @@ def notebook_page(file, root, cfg, known, entries):
         head += [ways_in(file, cfg, alone), f':::{{container}} stamp\n{verified.stamp(file, entries)}\n:::']
     nb.cells[0].source = '\n\n'.join(head)
     if up(file, cfg):
-        nb.cells = with_anchors(nb, {c.id for c in raw.cells if c.cell_type == 'code' and checked_cells.is_exported(c.source)})
+        nb.cells = with_anchors(nb, set(built))
+    nb.cells = [c for cell in nb.cells for c in (cores.get(cell.id), cell) if c]
     return nb
 
 
@@ -386,7 +397,8 @@ def toctree(docs, caption=''):
     return f'```{{toctree}}\n:hidden:\n{caption}\n' + '\n'.join(docs) + '\n```'
 
 
-LIBRARY = 'How the library is built'
+LIBRARY = 'For contributors'
+LAST = 'recap.ipynb'  # where the lessons lead on to
 # Pages of the guide to look something up in; the others, a task each, stand below its first page.
 LOOK_UP = ['which', 'cheat-sheet', 'glossary', 'names', 'data', 'pitfalls', 'cite']
 
@@ -404,6 +416,24 @@ def families(library):
     parents = {f: stems.get(f.stem.rpartition('_')[0]) for f in library}
     top = [f for f in library if parents.get(parents[f]) is not None or parents[f] is None]
     return {f: [child for child in library if parents[child] == f and child not in top] for f in top}
+
+
+def write_shelf(src, shelf, cfg):
+    "The contributors' page: what each notebook that builds a part of the library is about; what stands at the side."
+    if not shelf:
+        return []
+    told = {f: title_of(nbformat.read(f, as_version=4)) for f in shelf}
+    lines = [[f'[{title}]({f.name})', f'`{exports_to(f) or f.stem}`', blurb] for f, (title, blurb) in told.items()]
+    says = (
+        '# How the library is built\n\nFor whoever changes the library: the notebooks that build what no lesson does, from the ground up. '
+        f'How a change is made and tested is told in [CONTRIBUTING]({blob(cfg)}/CONTRIBUTING.md); what the tests promise, in '
+        '[What the tests guarantee](../guarantees.md). The lessons need none of these pages.'
+    )
+    promised = (src / 'guarantees.md').exists()
+    says = says if promised else says.replace('; what the tests promise, in [What the tests guarantee](../guarantees.md)', '')
+    page = [says, rows(['notebook', 'builds', 'about'], lines), toctree([f.name for f in shelf])]
+    (src / 'library' / 'index.md').write_text('\n\n'.join(page) + '\n', encoding='utf-8')
+    return ['library/index.md']
 
 
 def bare(file):
@@ -446,9 +476,10 @@ def assemble(root, src, cfg, entries):
         page.write_text(link_names(fill(text, values, page.name), known, used_in(text)), encoding='utf-8')
         if page.name not in ('home.md', '404.md') and page.parent == src:
             pages.append(page.name)
-    names = [place(f, cfg) for f in shelf]
     add_synonyms(src)
-    write_home(src, tocs([*map(numbered, lessons)], [f.name for f in others], pages, mods, names, write_guide(src)))
+    course = [*map(numbered, lessons), *(f.name for f in others if f.name == LAST)]
+    more = [f.name for f in others if f.name != LAST]
+    write_home(src, tocs(course, more, pages, mods, write_shelf(src, shelf, cfg), write_guide(src)))
 
 
 def used_in(text):
@@ -615,6 +646,7 @@ def finish(root, out, cfg):
         missing.write_text(missing.read_text(encoding='utf-8').replace('<head>', base, 1), encoding='utf-8')
     slim_icons(out)
     make_accessible(out)
+    rendered.add_heads(out, [*page_list(out), '404.html', 'search.html'], home_url(cfg), cfg)
     taken = set(page_list(out))
     for page, anchors in forwards(modules(root, cfg)).items():
         if page not in taken:
@@ -650,7 +682,8 @@ def make_accessible(out):
         for old, new in ACCESSIBLE.items():
             text = text.replace(old, new)
         text = PICTURE.sub(r'<a href="\1">\g<0></a>', text)
-        file.write_text(text, encoding='utf-8')
+        text = vector.PLOT.sub(lambda m, folder=file.parent: vector.both(m, folder), text)
+        file.write_text(rendered.hanging(text), encoding='utf-8')
 
 
 def add_live(root, out):

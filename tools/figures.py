@@ -27,7 +27,9 @@ def pictures(cell):
 
 
 def kind(cell):
-    "What the style of the site goes by: `drawing` or `photo`."
+    "What the style of the site goes by: `plot`, which has colours for either page, `drawing` or `photo`."
+    if any('image/svg+xml' in o.get('data', {}) for o in cell.outputs):
+        return 'plot'
     return dict(DIRECTIVE.findall(cell.source)).get('fig-class') or ('drawing' if all(map(is_drawing, pictures(cell))) else 'photo')
 
 

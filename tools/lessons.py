@@ -22,6 +22,7 @@ from posixpath import join, normpath
 
 import api_pages
 import nbformat
+import vector
 from ipykernel.kernelspec import RESOURCES, get_kernel_dict
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
@@ -151,6 +152,8 @@ def execute(file, cwd, env, timeout):
     finally:
         RUNNING.discard(client)
     run.seconds = time.perf_counter() - began
+    for output in (output for cell in run.nb.cells for output in cell.get('outputs', [])):
+        vector.tidy(output)
     return run
 
 
@@ -173,7 +176,7 @@ def execute_all(files, cwd, args, extra_env=lambda file: {}, done=lambda run: No
     print(f'{len(files)} notebooks, {jobs} at a time, {env["OMP_NUM_THREADS"]} thread(s) each', flush=True)
     runs = {}
     with tempfile.TemporaryDirectory() as profile, ThreadPoolExecutor(jobs) as pool:
-        env['IPYTHONDIR'] = profile
+        env['IPYTHONDIR'] = str(vector.write_profile(Path(profile)))
         waiting = {pool.submit(execute, f, cwd or f.parent, {**env, **extra_env(f)}, args.timeout): f for f in files}
         try:
             for n, future in enumerate(as_completed(waiting), 1):
