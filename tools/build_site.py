@@ -623,11 +623,12 @@ def make_accessible(out):
 
 
 def add_live(root, out):
-    "The page that labels pictures in the browser brings its model and scripts."
+    "The pages that label pictures in the browser bring their model and scripts."
     if (root / 'docs' / 'live.md').exists():
         import live
 
         live.build(out / 'live')
+        live.fill_home(out / 'index.html', out / 'live')
 
 
 # ---- building
