@@ -56,6 +56,7 @@ class Painting {
     this.tiles = 0;
     this.begin();
     this.listen();
+    this.find('.status').textContent = '';
     this.find('.tools').hidden = false;
   }
 

@@ -1,6 +1,6 @@
 // Is a picture like those that the network was trained on? The same ten numbers as tools/looks.py has them, where they are explained.
 
-const FLOOR = 0.5;
+const FLOOR = 0.25;
 
 function mean(values) {
   let sum = 0;

@@ -265,7 +265,7 @@ const LAYERS = {
     paint(rgb, lines(strokes, WIDTHS.road).map((x, i) => x * (0.85 + 0.15 * scene.worn[i])), scene.dirt);
   },
   houses(rgb, scene, strokes) {
-    paint(rgb, rough(lines(strokes, WIDTHS.houses), 0.7, scene.edge.houses, 2.5), scene.yard, 0.6);
+    paint(rgb, rough(lines(strokes, WIDTHS.houses), 1.2, scene.edge.houses, 1.2), scene.yard, 0.6);
     const shapes = roofs(strokes);
     paint(rgb, polygons(shapes, 1.2), [36, 40, 38], 0.5);
     paint(rgb, polygons(shapes, 0), scene.roof);
@@ -274,12 +274,12 @@ const LAYERS = {
 
 function clouds(rgb, scene, strokes) {
   const level = blurred(blurred(lines(strokes, WIDTHS.cloud)));
-  const cover = level.map((x, i) => soft((x + 0.5 * scene.billows[i] * soft(x * 4) - 0.45) * 1.7));
+  const cover = level.map((x, i) => soft((x + 0.5 * scene.billows[i] * soft(x * 4) - 0.45) * 1.2));
   const shadow = each(i => {
     const [x, y] = [(i % SIDE) + 22, Math.trunc(i / SIDE) - 26];
     return x < SIDE && y >= 0 ? cover[y * SIDE + x] : 0;
   });
-  paint(rgb, shadow, [20, 26, 32], 0.5);
+  paint(rgb, shadow, [20, 26, 32], 0.35);
   paint(rgb, cover.map(x => x * (2 - x)), scene.cloud);
 }
 
