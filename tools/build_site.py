@@ -625,10 +625,11 @@ def make_accessible(out):
 def add_live(root, out):
     "The pages that label pictures in the browser bring their model and scripts."
     if (root / 'docs' / 'live.md').exists():
+        import home_page
         import live
 
         live.build(out / 'live')
-        live.fill_home(out / 'index.html', out / 'live')
+        home_page.fill(out / 'index.html', out / 'live')
 
 
 # ---- building

@@ -1,6 +1,6 @@
 """The folder of the live classifier: the lessons' own model as a bundle, onnxruntime-web, tiles to try, the page's script and style.
 
-`build(dest)` makes it, `fill_home(page)` puts one tile and what the model says of it on the home page; the site's build calls both. Training is done once for each state of what it depends on, and kept under `build/`.
+`build(dest)` makes it; the site's build calls that. Training is done once for each state of what it depends on, and kept under `build/`.
 """
 
 import hashlib
@@ -122,8 +122,8 @@ def train(src: Path, dest: Path, rows: int, size: int) -> Path:
     picked = [held_out[i] for i in varied(targs, N_EXAMPLES)]
     examples = [write_example(files[i], sorted(set(df.labels.iloc[i])), dest / 'examples') for i in picked]
     accepted = write_looks([files[i] for i in seen], [files[i] for i in held_out], size, dest / 'looks.json')
-    home = write_home(files[held_out[telling(probs, targs)]], dest)
-    home['labels'] = sorted(set(df.labels.iloc[held_out[telling(probs, targs)]]))
+    shows = held_out[telling(probs, targs)]
+    home = write_home(files[shows], sorted(set(df.labels.iloc[shows])), dest)
     about = {'data': data_name(src), 'rows': {'training': len(seen), 'held out': len(held_out)}, 'accepted': accepted}
     about |= {'examples': examples, 'home': home}
     write_json(dest / 'about.json', about)  # last: the folder that has it is complete
@@ -171,38 +171,12 @@ def telling(probs: np.ndarray, targs: np.ndarray) -> int:
     return int((targs.sum(1) + 100 * (wrong & (lowest - highest > 0.05))).argmax())
 
 
-def write_home(file: Path, dest: Path) -> dict:
+def write_home(file: Path, labels: list[str], dest: Path) -> dict:
     "The tile of the home page as JPEG, and what the bundle says of that very file."
     from multilabel_nb.predictor import Predictor
 
     tile = open_rgb(file)
     tile.save(dest / 'home.jpg', quality=85)
     probs = Predictor(dest / 'model', 'onnx').predict(dest / 'home.jpg').probs
-    return {'file': 'home.jpg', 'width': tile.width, 'height': tile.height, 'probs': {label: round(p, 4) for label, p in probs.items()}}
-
-
-def fill_home(page: Path, folder: Path) -> None:
-    "Put the tile with its labels, and the weight of the network, where the home page has places for them."
-    about = json.loads((folder / 'about.json').read_text(encoding='utf-8'))
-    text = page.read_text(encoding='utf-8')
-    for place, what in {'the tile and its labels': tile_html(about['home']), 'megabytes': f'{about["bytes"] / 1e6:.0f}'}.items():
-        text = text.replace(f'<!-- {place} -->', what)
-    page.write_text(text, encoding='utf-8')
-
-
-TILE = """<img src="live/{file}" width="{width}" height="{height}" alt="A tile of forest seen from above, drawn by code. It shows: {labels}.">
-    <label class="control" hidden>Threshold <output aria-live="off">0.50</output>
-      <input type="range" min="0" max="1" step="0.01" value="0.5" autocomplete="off"></label>
-    <div class="said" hidden><p aria-live="polite"><b>Predicted:</b> <span class="answer"></span></p></div>
-    <p><b>True labels:</b> <span class="truth">{labels}</span></p>
-    <p class="tally"></p>
-    <ol class="labels" aria-label="probabilities">{items}</ol>
-    <p class="note">The model was not trained on this tile. The tile was chosen because its prediction is wrong at 0.50 and right at another threshold.</p>"""
-ITEM = """<li data-label="{label}" data-prob="{prob}"><span class="sign" role="img" aria-label="off"></span> <span>{label}</span><span class="bar" \
-aria-hidden="true"><span style="width:{prob:.1%}"></span></span> <data value="{prob}">{prob:.3f}</data></li>"""
-
-
-def tile_html(home: dict) -> str:
-    "The tile and a list item for each label, the most probable first; it can be read without scripts, and scripts read it too."
-    items = [ITEM.format(label=label, prob=prob) for label, prob in sorted(home['probs'].items(), key=lambda pair: -pair[1])]
-    return TILE.format(**{**home, 'labels': ', '.join(home['labels'])}, items=''.join(items))
+    shown = {label: round(prob, 4) for label, prob in probs.items()}
+    return {'file': 'home.jpg', 'width': tile.width, 'height': tile.height, 'labels': labels, 'probs': shown}

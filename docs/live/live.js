@@ -117,10 +117,8 @@ function working(share) {
 
 // On a phone the answer lies below what was pressed.
 function bringIntoView() {
-  const result = find('.result');
-  const { top } = result.getBoundingClientRect();
-  const behavior = matchMedia('(prefers-reduced-motion: reduce)').matches ? 'auto' : 'smooth';
-  if (top < 0 || top > innerHeight / 2) result.scrollIntoView({ block: 'start', behavior });
+  const { top } = find('.result').getBoundingClientRect();
+  if (top < 0 || top > innerHeight - 250) find('.result').scrollIntoView();
 }
 
 function showPicture(name, address) {

@@ -220,7 +220,7 @@ function roofs(strokes) {
   const shapes = [];
   for (const { points, seed } of strokes) {
     const rng = chance(seed);
-    for (const [x, y, dx, dy] of along(points, 2.6)) {
+    for (const [x, y, dx, dy] of along(points, 2)) {
       const side = anyOf(rng, [-1, 1]) * uniform(rng, 3, 8);
       const slip = uniform(rng, -1.5, 1.5);
       const [long, wide, strength] = [uniform(rng, 1.3, 2.8), uniform(rng, 1, 2), uniform(rng, 0.6, 1)];
