@@ -687,11 +687,13 @@ def make_accessible(out):
 
 
 def add_live(root, out):
-    "The page that labels pictures in the browser brings its model and scripts."
+    "The pages that label pictures in the browser bring their model and scripts."
     if (root / 'docs' / 'live.md').exists():
+        import home_page
         import live
 
         live.build(out / 'live')
+        home_page.fill(out / 'index.html', out / 'live')
 
 
 # ---- building

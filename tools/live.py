@@ -8,6 +8,7 @@ import json
 import shutil
 from pathlib import Path
 
+import looks
 import numpy as np
 from npm import Package, members
 
@@ -76,7 +77,7 @@ def trained(rows: int, size: int, cache: Path) -> Path:
 
 def depends_on(rows: int, size: int) -> str:
     "Digest of all that decides what the model is: this file, the library, the versions of the others, the settings."
-    files = [Path(__file__), ROOT / 'requirements.lock', *sorted((ROOT / 'multilabel_nb').rglob('*.py'))]
+    files = [Path(__file__), Path(looks.__file__), ROOT / 'requirements.lock', *sorted((ROOT / 'multilabel_nb').rglob('*.py'))]
     whole = hashlib.sha256(json.dumps([rows, size]).encode())
     for file in files:
         whole.update(hashlib.sha256(file.read_bytes()).digest())
@@ -105,7 +106,7 @@ def train(src: Path, dest: Path, rows: int, size: int) -> Path:
     weather = [label for label in WEATHER if label in vocab]
     dsets = multilabel_datasets(df, src / 'train', vocab, (seen, held_out))
     dls = multilabel_dataloaders(dsets, size=size, mean=mean, std=std, augment=False, device=torch.device('cpu'))
-    network = train_probe(dls)
+    network = train_probe(dls, levels=True)
 
     files = [src / 'train' / f'{name}.jpg' for name in df.image_name]
     targs = one_hot(df.labels.iloc[held_out], vocab)
@@ -120,7 +121,11 @@ def train(src: Path, dest: Path, rows: int, size: int) -> Path:
 
     picked = [held_out[i] for i in varied(targs, N_EXAMPLES)]
     examples = [write_example(files[i], sorted(set(df.labels.iloc[i])), dest / 'examples') for i in picked]
-    about = {'data': data_name(src), 'rows': {'training': len(seen), 'held out': len(held_out)}, 'examples': examples}
+    accepted = write_looks([files[i] for i in seen], [files[i] for i in held_out], size, dest / 'looks.json')
+    shows = held_out[telling(probs, targs)]
+    home = write_home(files[shows], sorted(set(df.labels.iloc[shows])), dest)
+    about = {'data': data_name(src), 'rows': {'training': len(seen), 'held out': len(held_out)}, 'accepted': accepted}
+    about |= {'examples': examples, 'home': home}
     write_json(dest / 'about.json', about)  # last: the folder that has it is complete
     return dest
 
@@ -141,3 +146,37 @@ def write_example(file: Path, labels: list[str], folder: Path) -> dict:
     tile = open_rgb(file)
     tile.save(folder / f'{file.stem}.png', optimize=True)
     return {'file': f'examples/{file.stem}.png', 'width': tile.width, 'height': tile.height, 'labels': labels}
+
+
+# ---- not sure
+
+
+def write_looks(seen: list[Path], held_out: list[Path], size: int, file: Path) -> dict[str, list[int]]:
+    "Write the rule that tells tiles from other pictures; by kind of picture, how many it accepts, and of how many."
+    rule = looks.fit(looks.squares(map(open_rgb, seen), size))
+    file.write_text(json.dumps(rule), encoding='utf-8')
+    kinds = {'tiles held out': map(open_rgb, held_out), **looks.strangers()}
+    apart = {kind: [looks.distance(square, rule) for square in looks.squares(pictures, size)] for kind, pictures in kinds.items()}
+    return {kind: [sum(x <= rule['limit'] for x in far), len(far)] for kind, far in apart.items()}
+
+
+# ---- the home page
+
+
+def telling(probs: np.ndarray, targs: np.ndarray) -> int:
+    "The row that shows best what a threshold does: wrong at .5, all right at another, and of those rows the one with most labels."
+    probs, targs = np.asarray(probs), np.asarray(targs) > 0
+    lowest, highest = np.where(targs, probs, 2).min(1), np.where(targs, -1, probs).max(1)
+    wrong = ((probs > 0.5) != targs).any(1)
+    return int((targs.sum(1) + 100 * (wrong & (lowest - highest > 0.05))).argmax())
+
+
+def write_home(file: Path, labels: list[str], dest: Path) -> dict:
+    "The tile of the home page as JPEG, and what the bundle says of that very file."
+    from multilabel_nb.predictor import Predictor
+
+    tile = open_rgb(file)
+    tile.save(dest / 'home.jpg', quality=85)
+    probs = Predictor(dest / 'model', 'onnx').predict(dest / 'home.jpg').probs
+    shown = {label: round(prob, 4) for label, prob in probs.items()}
+    return {'file': 'home.jpg', 'width': tile.width, 'height': tile.height, 'labels': labels, 'probs': shown}

@@ -1,56 +1,26 @@
 // The live classifier: a picture is opened, prepared and labelled in this page. What is fetched comes from beside this file; nothing is sent.
 
-import { decide, normalise, resize, sigmoid } from './pixels.js';
+import { doubt, facts, fetched, here, shownFirst, start } from './network.js';
+import { decide } from './pixels.js';
 
 const MOST = { bytes: 50e6, pixels: 64e6, side: 16384 }; // more would strain the memory of a small device, or its largest canvas
 const MARKS = { hit: '✓', 'false alarm': '✗', miss: '○', on: '●' }; // as in the threshold explorer of lesson 07
 const root = document.querySelector('.live-classifier');
 const find = what => root.querySelector(what);
-const here = name => new URL(name, import.meta.url).href;
 const make = (tag, text = '', options = {}) => Object.assign(document.createElement(tag), { textContent: text }, options);
 const count = (n, what) => `${n.toLocaleString('en')} ${what}`;
 
 const say = text => { find('.status').textContent = text; };
 const complain = text => { find('.error').textContent = text; };
 
-// ---- fetching
-
-async function fetched(name) {
-  const answer = await fetch(here(name)).catch(() => null);
-  if (!answer?.ok) throw new Error(`${name} could not be fetched${answer ? ` (${answer.status})` : ''}: try again later`);
-  return answer;
-}
-
-async function part(name, { sha256 }) {
-  const data = new Uint8Array(await (await fetched(`model/${name}`)).arrayBuffer());
-  if (globalThis.crypto?.subtle) { // browsers offer it to pages that came safely, or from this very machine
-    const digest = new Uint8Array(await crypto.subtle.digest('SHA-256', data));
-    const found = Array.from(digest, byte => byte.toString(16).padStart(2, '0')).join('');
-    if (found !== sha256) throw new Error(`model/${name} is damaged: reload the page`);
-  }
-  return data;
-}
-
-async function start() {
-  const ort = await import(here('runtime/ort.wasm.bundle.min.mjs'))
-    .catch(() => { throw new Error('runtime/ort.wasm.bundle.min.mjs could not be fetched: try again later'); });
-  ort.env.wasm.numThreads = 1; // several would ask the site for special headers
-  ort.env.wasm.wasmPaths = { wasm: here('runtime/ort-wasm-simd-threaded.wasm') };
-  const graph = await part('model.onnx', bundle.files['model.onnx']);
-  const session = await ort.InferenceSession.create(graph, { executionProviders: ['wasm'] });
-  return async images => {
-    const size = bundle.pretrained_cfg.input_size[1];
-    const { logits } = await session.run({ images: new ort.Tensor('float32', images, [1, 3, size, size]) });
-    return sigmoid(logits.data);
-  };
-}
+// ---- the network
 
 let model;
-// The model, fetched when it is first asked for; after a failure the next picture asks again.
+// The network, fetched when it is first asked for; after a failure the next picture asks again.
 function network() {
   if (!model) {
-    say(`Fetching the model: ${(about.bytes / 1e6).toFixed(0)} MB, once.`);
-    model = start();
+    say(`Fetching the model: ${(known.about.bytes / 1e6).toFixed(0)} MB, once.`);
+    model = start(known, share => { find('progress').value = share; });
     model.catch(() => { model = undefined; });
   }
   return model;
@@ -95,15 +65,10 @@ function reader(bitmap) {
   };
 }
 
-function prepared(bitmap) {
-  const { input_size, mean, std } = bundle.pretrained_cfg;
-  return normalise(resize(bitmap.width, bitmap.height, reader(bitmap), input_size[1]), mean, std);
-}
-
 // ---- answering
 
 let latest = 0;
-let shown; // the answer on the page: name, probs, and for a tile of ours the labels it was drawn with
+let shown; // the answer on the page: name, probs, far, and for a tile of ours the labels it was drawn with
 
 // Label the picture that `fetchFile` gives. If another one was chosen meanwhile, this one is forgotten; if it fails, what stood there stays.
 async function label(name, fetchFile, truth) {
@@ -111,29 +76,49 @@ async function label(name, fetchFile, truth) {
   let address;
   complain('');
   say(`Opening ${name}.`);
+  working();
   try {
     const file = await fetchFile();
     address = URL.createObjectURL(file);
     const bitmap = await opened(name, file, address);
     const probsOf = await network();
     if (mine !== latest) return;
+    say(`Labelling ${name}.`);
+    working();
+    await shownFirst();
     const began = performance.now();
-    const probs = await probsOf(prepared(bitmap));
+    const answer = await probsOf(bitmap.width, bitmap.height, reader(bitmap));
     bitmap.close();
     if (mine !== latest) return;
-    shown = { name, probs, truth };
+    shown = { name, ...answer, truth };
     showPicture(name, address);
     address = undefined; // it is the page's now
     order();
     showLabels();
     say(`${name} was labelled on this device in ${((performance.now() - began) / 1e3).toFixed(2)} s.`);
+    bringIntoView();
   } catch (error) {
     if (mine !== latest) return;
     say(shown ? `Still showing ${shown.name}.` : '');
     complain(error.message);
   } finally {
     if (address) URL.revokeObjectURL(address);
+    if (mine === latest) find('progress').hidden = true;
   }
+}
+
+// Show that work goes on: a share of it, or only that.
+function working(share) {
+  const bar = find('progress');
+  bar.hidden = false;
+  if (share === undefined) bar.removeAttribute('value');
+  else bar.value = share;
+}
+
+// On a phone the answer lies below what was pressed.
+function bringIntoView() {
+  const { top } = find('.result').getBoundingClientRect();
+  if (top < 0 || top > innerHeight - 250) find('.result').scrollIntoView();
 }
 
 function showPicture(name, address) {
@@ -182,8 +167,8 @@ function showShared() {
 
 function showLabels() {
   const { probs, truth } = shown;
-  const groups = find('.one').checked ? bundle.exclusive : [];
-  const on = decide(probs, rows.map(row => Number(row.input.value)), bundle.label_names, groups);
+  const groups = find('.one').checked ? known.bundle.exclusive : [];
+  const on = decide(probs, rows.map(row => Number(row.input.value)), known.bundle.label_names, groups);
   rows.forEach(({ name, row, sign, prob, bar, input, output }, i) => {
     const state = stateOf(on[i], truth, name);
     const grouped = groups.find(group => group.includes(name));
@@ -199,10 +184,22 @@ function showLabels() {
     input.setAttribute('aria-valuetext', `${number(Number(input.value))}, ${on[i] ? 'on' : 'off'}`);
   });
   showShared();
-  const names = bundle.label_names.filter((_, i) => on[i]);
-  const text = `${shown.name}: ${names.join(', ') || 'no label'}`;
+  const names = known.bundle.label_names.filter((_, i) => on[i]);
+  const said = doubt(shown, known);
+  const text = `${shown.name}: ${said || names.join(', ') || 'no label'}`;
+  find('.result').classList.toggle('unsure', Boolean(said));
+  find('.why').textContent = said && why(names);
   if (find('.answer').textContent !== text) find('.answer').textContent = text; // read aloud when it changes, and only then
   find('.truth').textContent = truth ? `Drawn with: ${truth.join(', ')} (${legend})` : '';
+}
+
+// What makes the answer unsure, in numbers.
+function why(names) {
+  const { far, probs } = shown;
+  const { limit } = known.looks;
+  if (far <= limit) return `The most probable label has ${Math.max(...probs).toFixed(3)}.`;
+  const network = `The network's labels are ${names.join(', ') || 'none'}: do not rely on them.`;
+  return `Its distance from the nearest training tile is ${number(far)}; the limit is ${number(limit)}. ${network}`;
 }
 
 const legend = ['hit', 'false alarm', 'miss'].map(state => `${MARKS[state]} ${state}`).join(', ');
@@ -235,7 +232,7 @@ function listen() {
   });
   find('.shared input').addEventListener('input', event => setAll(rows.map(() => event.target.value)));
   find('.one').addEventListener('change', showLabels);
-  find('.reset').addEventListener('click', () => { find('.one').checked = true; setAll(bundle.thresholds); });
+  find('.reset').addEventListener('click', () => { find('.one').checked = true; setAll(known.bundle.thresholds); });
 }
 
 function addExample({ file, width, height, labels }, i) {
@@ -252,28 +249,36 @@ function showScores() {
   const columns = ['f1', 'precision', 'recall', 'accuracy'];
   const head = make('tr');
   head.append(...['answer', ...columns].map(name => make('th', name === 'f1' ? 'F1' : name, { scope: 'col' })));
-  const body = Object.entries(bundle.scores).map(([name, scores]) => {
+  const body = Object.entries(known.bundle.scores).map(([name, scores]) => {
     const tr = make('tr');
     tr.append(make('th', name, { scope: 'row' }), ...columns.map(column => make('td', scores[column].toFixed(3))));
     return tr;
   });
   find('.scores thead').append(head);
   find('.scores tbody').append(...body);
-  find('.data').textContent = `${count(about.rows.training, 'tiles')} of ${about.data}`;
-  find('.others').textContent = about.rows['held out'];
+  find('.data').textContent = `${count(known.about.rows.training, 'tiles')} of ${known.about.data}`;
+  find('.others').textContent = known.about.rows['held out'];
   find('.about').hidden = false;
+}
+
+// How many pictures of each kind the rule for *not sure* took for tiles, as the build measured it.
+function showAccepted() {
+  find('.accepted tbody').append(...Object.entries(known.about.accepted).map(([kind, [accepted, all]]) => {
+    const tr = make('tr');
+    tr.append(make('th', kind, { scope: 'row' }), ...[all, all - accepted, `${(100 * (all - accepted) / all).toFixed(1)} %`].map(x => make('td', x)));
+    return tr;
+  }));
 }
 
 // ---- begin
 
-let bundle;
-let about;
+let known; // what the model is
 try {
-  if (typeof WebAssembly !== 'object') throw new Error('This browser has no WebAssembly, or has it switched off; the classifier needs it.');
-  [bundle, about] = await Promise.all(['model/config.json', 'about.json'].map(async name => (await fetched(name)).json()));
-  bundle.label_names.forEach((name, i) => addRow(name, bundle.thresholds[i]));
-  about.examples.forEach(addExample);
+  known = await facts();
+  known.bundle.label_names.forEach((name, i) => addRow(name, known.bundle.thresholds[i]));
+  known.about.examples.forEach(addExample);
   showScores();
+  showAccepted();
   listen();
   find('.choose').hidden = false;
   say('Ready: choose a picture.');
