@@ -69,6 +69,7 @@ MEASURES = ['acc_17', 'acc_11', 'mAP', 'f2_at_0.5', 'f2_at_0.2', 'f2_tuned', 'f2
 BOTH = (EMBEDDED_ARCH, 'tf_efficientnet_lite2')
 QUARTERS = (0, 2, 1, 3)  # as `JoinedFeatures` turns
 BEST = {'size': 256, 'levels': True, 'archs': BOTH, 'views': 4}
+LARGE = {**BEST, 'size': 320, 'engine': 'onnx'}
 
 
 # ---- the data
@@ -93,13 +94,14 @@ class Sample:
     def datasets(self, splits):
         return multilabel_datasets(self.df, self.folder, self.vocab, splits)
 
-    def features(self, size, levels=False, archs=(EMBEDDED_ARCH,), views=1, engine='torch'):
+    def features(self, size, levels=False, archs=(EMBEDDED_ARCH,), views=1, engine='torch', root=False):
         "Features of all rows, side by side over `archs` and in the mean over views, and the seconds they took."
         bodies = [(self.src, size, arch, levels, engine) for arch in archs]
         parts = [[turned_features(*body, n) for n in QUARTERS[:views]] for body in bodies]
         mean = [sum(feats for feats, _ in views) / len(views) for views in parts]
         passes = sum(seconds for views in parts for _, seconds in views) + sum(load_body(*body)[1] for body in bodies)
-        return torch.cat(mean, 1)[self.rows], read_images(self.src, size)[2] + passes
+        feats = torch.cat(mean, 1)[self.rows]
+        return (feats.sign() * feats.abs().sqrt() if root else feats), read_images(self.src, size)[2] + passes
 
 
 @functools.lru_cache(2)
@@ -303,8 +305,9 @@ RECIPES = {
     'probe, two networks, 256 px': (probe, {**BEST, 'views': 1}),
     'probe, two networks, two views, 256 px': (probe, {**BEST, 'views': 2}),
     'probe, two networks, four views, 256 px': (probe, BEST),
-    'probe, two networks, two views, 256 px, onnxruntime': (probe, {**BEST, 'views': 2, 'engine': 'onnx'}),
-    'probe, two networks, four views, 320 px, onnxruntime': (probe, {**BEST, 'size': 320, 'engine': 'onnx'}),
+    'probe, two networks, four views, 320 px, onnxruntime': (probe, LARGE),
+    'probe, square roots, two views, 256 px, onnxruntime': (probe, {**BEST, 'views': 2, 'root': True, 'engine': 'onnx'}),
+    'probe, square roots, four views, 320 px, onnxruntime': (probe, {**LARGE, 'root': True}),
     'probe fitted on the stand-in': (from_standin, {'size': 128}),
     'all 17 labels: no label': (nothing, {}),
     'all 17 labels: every label': (every_label, {}),
@@ -355,8 +358,7 @@ def views_as_rows(sample, splits):
 
 def square_roots(sample, splits):
     "The square root of each feature, its sign kept."
-    feats = sample.features(**BEST)[0]
-    return probe_of(feats.sign() * feats.abs().sqrt(), sample, splits)
+    return probe_of(sample.features(**BEST, root=True)[0], sample, splits)
 
 
 def neighbours(sample, splits):
@@ -418,6 +420,7 @@ def weather_rule(sample, splits):
 
 
 BASE, VIEWS, KEPT = 'probe, all levels, 256 px', 'probe, four views, 256 px', 'probe, two networks, four views, 256 px'
+KEPT_320 = 'probe, two networks, four views, 320 px, onnxruntime'
 STEPS = {  # its name: (what it does, or the recipe that it is, what it is held against)
     'nearest neighbours': (neighbours, BASE),
     'four views averaged': (VIEWS, BASE),
@@ -428,9 +431,10 @@ STEPS = {  # its name: (what it does, or the recipe that it is, what it is held 
     'fitted on the mean, used on one view': (one_view_predicted, KEPT),
     'fitted on one view, used on the mean': (mean_predicted, KEPT),
     'views as more rows': (views_as_rows, KEPT),
-    '320 px in place of 256 px': ('probe, two networks, four views, 320 px, onnxruntime', KEPT),
+    '320 px in place of 256 px': (KEPT_320, KEPT),
     '128 px features added to 256 px': (functools.partial(more_features, sizes=(256, 128), archs=BOTH, views=4), KEPT),
     'square roots of the features': (square_roots, KEPT),
+    'square roots, at 320 px': ('probe, square roots, four views, 320 px, onnxruntime', KEPT_320),
     'a penalty for each label': (penalty_per_label, KEPT),
     'mean of three penalties': (mean_of_penalties, KEPT),
     'ridge over the probabilities': (ridge, KEPT),

@@ -261,11 +261,12 @@ class JoinedFeatures(nn.Module):
         self,
         bodies: list[nn.Module],  # each from `load_backbone`, or `MultiLevelFeatures`
         views: int = 4,  # as it is, turned by a half, by one and by three quarters
+        root: bool = False,  # take the square root of each feature, its sign kept
     ):
         super().__init__()
         if views not in range(1, 5):
             raise ValueError(f'views must be a whole number from 1 to 4, not {views}')
-        self.bodies, self.views = nn.ModuleList(bodies), views
+        self.bodies, self.views, self.root = nn.ModuleList(bodies), views, root
 
     def forward(
         self,
@@ -279,7 +280,9 @@ class JoinedFeatures(nn.Module):
             feats.append(
                 torch.cat([body(view).mean((2, 3)) for body in self.bodies], 1)
             )
-        return torch.stack(feats).mean(0)[:, :, None, None]
+        mean = torch.stack(feats).mean(0)[:, :, None, None]
+        # with a finite gradient at 0
+        return mean.sign() * (mean.abs() + 1e-12).sqrt() if self.root else mean
 
 # %% ../nbs/library/heads.ipynb #0985e721
 _KINDS = {'probe': ProbeHead, 'mlp': MLPHead, 'place': PlaceHead}
@@ -322,7 +325,7 @@ def build_network(
     body = _build_body(config)
     if 'views' in config:
         beside = [_build_body(part) for part in config['beside']]
-        body = JoinedFeatures([body, *beside], config['views'])
+        body = JoinedFeatures([body, *beside], config['views'], config.get('root'))
     return nn.Sequential(body, _KINDS[kind](**head))
 
 # %% ../nbs/library/heads.ipynb #3b194a82
@@ -363,9 +366,10 @@ def _own_config(model: nn.Module) -> dict | None:
     kind = next((name for name, kind in _KINDS.items() if type(head) is kind), None)
     if None in parts or kind is None:
         return None
+    how = joined and {'beside': parts[1:], 'views': body.views, 'root': body.root}
     return {
         **parts[0],
-        **({'beside': parts[1:], 'views': body.views} if joined else {}),
+        **(how or {}),
         'head': {'kind': kind, **head.sizes},
         'num_classes': head.sizes.get('num_classes', 2),
     }

@@ -6,8 +6,7 @@
 __all__ = ['in_onnxruntime']
 
 # %% ../nbs/library/onnx_features.ipynb #63c209af
-from typing import Any
-
+import numpy as np
 import torch
 from torch import nn
 
@@ -16,7 +15,7 @@ from .engines import _onnx_engine
 from .heads import JoinedFeatures
 
 # %% ../nbs/library/onnx_features.ipynb #5ef33a8e
-def _as_array(images: torch.Tensor) -> Any:
+def _as_array(images: torch.Tensor) -> np.ndarray:
     return images.as_subclass(torch.Tensor).cpu().contiguous().numpy()
 
 
@@ -52,5 +51,5 @@ def in_onnxruntime(
     """
     if isinstance(backbone, JoinedFeatures):
         bodies = [_OnnxBody(body, images) for body in backbone.bodies]
-        return JoinedFeatures(bodies, backbone.views)
+        return JoinedFeatures(bodies, backbone.views, backbone.root)
     return _OnnxBody(backbone, images)

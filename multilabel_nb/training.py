@@ -267,6 +267,7 @@ def train_probe(
     levels: bool = False,  # look at all levels of the backbone, not only at the last
     ignore_nan: bool = False,  # leave out unknown targets, which are nan
     views: int = 1,  # quarter turns of an image to average over, as in `JoinedFeatures`
+    root: bool = False,  # square roots of the features, as in `JoinedFeatures`
     engine: str = 'torch',  # or 'onnx': faster features, as by `in_onnxruntime`
 ) -> nn.Sequential:  # normalised images `(N, 3, H, W)` to logits `(N, C)`
     """A pretrained backbone and a probe, tuned and fitted on the training rows alone.
@@ -281,8 +282,8 @@ def train_probe(
     archs = [arch] if isinstance(arch, str) else arch
     bodies = [load_backbone(name) for name in archs]
     bodies = [MultiLevelFeatures(body) for body in bodies] if levels else bodies
-    joined = len(bodies) > 1 or views != 1
-    backbone = JoinedFeatures(bodies, views) if joined else bodies[0]
+    joined = len(bodies) > 1 or views != 1 or root
+    backbone = JoinedFeatures(bodies, views, root) if joined else bodies[0]
     in_order = dls.train.new(shuffle=False, drop_last=False)
     body = backbone.eval()
     if engine == 'onnx':

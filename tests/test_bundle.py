@@ -869,13 +869,13 @@ def on_backbone(name, kind='probe', levels=False, **args):
     return nn.Sequential(body, head(widths(body), 3))
 
 
-def joined(*names, views=2):
+def joined(*names, **how):
     from torch import nn
 
     from multilabel_nb import backbones, heads
 
     bodies = [heads.MultiLevelFeatures(backbones.load_backbone(name, pretrained=False)) for name in names]
-    body = heads.JoinedFeatures(bodies, views)
+    body = heads.JoinedFeatures(bodies, **how)
     return nn.Sequential(body, heads.ProbeHead(widths(body), 3))
 
 
@@ -890,7 +890,7 @@ TWO = ('tf_efficientnet_lite0', 'tf_efficientnet_lite2')
 QUICK = {  # a function that makes the network, the side of its pictures
     'test_vit': (lambda: of_timm('test_vit', img_size=32), 32),
     'resnet18, probe': (lambda: on_backbone('resnet18'), 64),
-    'two bodies, two views, probe': (lambda: joined('resnet18', 'mobilenetv3_small_050'), 64),
+    'two bodies, two views, roots, probe': (lambda: joined('resnet18', 'mobilenetv3_small_050', views=2, root=True), 64),
 }
 FAMILIES = {
     'test_convnext': (lambda: of_timm('test_convnext'), 32),
@@ -980,7 +980,7 @@ def test_what_this_library_makes_is_bundled(made, few, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('how', [{}, {'arch': TWO, 'levels': True, 'views': 2}])
+@pytest.mark.parametrize('how', [{}, {'arch': TWO, 'levels': True, 'views': 2, 'root': True}])
 def test_a_probe_on_features_from_onnxruntime_is_the_same(how, few):
     import torch
 

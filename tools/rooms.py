@@ -41,7 +41,7 @@ ROOMS = {
     'bundle_files': '',
     'engines': 'numpy',
     'bundle': 'numpy PIL',
-    'onnx_features': 'torch',
+    'onnx_features': 'torch numpy',
     'training': 'fastai timm torch numpy pandas tqdm',
     'predictor': 'numpy PIL',
     'command': 'numpy PIL',
