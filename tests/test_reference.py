@@ -81,6 +81,7 @@ def test_what_a_type_means_is_said_on_the_first_page():
     assert names | {'ArrayLike'} == set(reference.TYPES)
     said = api_pages.overview(MODULES)
     assert all(f'\n`{name}`\n: ' in said for name in reference.TYPES)
+    assert all(re.search(rf'`{name} <\S+>`\n: \w+', said) for name in reference.OWN_TYPES)
     links = reference.type_links(MODULES)
     assert links['PerLabel'] == 'checks.html#multilabel_nb.checks.PerLabel' and {'ImageLike', 'TableLike', 'Thresholds'} <= set(links)
 

@@ -360,4 +360,4 @@ def overview(modules):
         listed = [f'- {to(n, module)}: {prose(first_line(n.doc))}' for n in module.names]
         parts += [f'## [{module.short}]({module.short}.md)', prose(module.doc), '\n'.join(listed)]
     toc = '\n'.join(['I want to … <wishes>', *(module.short for module in modules)])
-    return '\n\n'.join([*parts, reference.types_section(), f'```{{toctree}}\n:hidden:\n\n{toc}\n```']) + '\n'
+    return '\n\n'.join([*parts, reference.types_section(modules), f'```{{toctree}}\n:hidden:\n\n{toc}\n```']) + '\n'

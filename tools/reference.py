@@ -28,6 +28,7 @@ TYPES = {
     'Module': 'A network, or a part of one, of PyTorch: `torch.nn.Module`.',
 }
 TYPES_AT = 'index.html#types-in-signatures'
+OWN_TYPES = 'PerLabel', 'ImageLike', 'TableLike'  # what the library names itself
 
 
 # ---- groups
@@ -61,8 +62,8 @@ def groups(module, folder):
 
 def type_links(modules):
     "Where the page of each type is, seen from a page of the reference: those of TYPES, and what the library defines."
-    own = {n.name: f'{m.short}.html#{m.name}.{n.name}' for m in modules for n in m.names if n.kind == 'class' or n.name.endswith('Like')}
-    return {name: TYPES_AT for name in TYPES} | own | {'PerLabel': 'checks.html#multilabel_nb.checks.PerLabel'}
+    own = {n.name: f'{m.short}.html#{m.name}.{n.name}' for m in modules for n in m.names if n.kind == 'class' or n.name in OWN_TYPES}
+    return {name: TYPES_AT for name in TYPES} | own
 
 
 def typed(text, links):
@@ -72,16 +73,13 @@ def typed(text, links):
     return f'<code class="type">{shown}</code>'
 
 
-def types_section():
-    "What the types in signatures mean, for the first page of the reference."
-    own = [
-        '{py:obj}`PerLabel <multilabel_nb.checks.PerLabel>`',
-        '{py:obj}`ImageLike <multilabel_nb.images.ImageLike>`',
-        '{py:obj}`TableLike <multilabel_nb.label_cells.TableLike>`',
+def types_section(modules):
+    "What the types in signatures mean, for the first page of the reference: those above, and what the library names itself."
+    own = {n.name: (f'{{py:obj}}`{n.name} <{m.name}.{n.name}>`', n.doc) for m in modules for n in m.names if n.name in OWN_TYPES}
+    said = [f'`{name}`\n: {words}' for name, words in TYPES.items()] + [
+        f'{own[name][0]}\n: {own[name][1]}' for name in OWN_TYPES if name in own
     ]
-    said = [f'`{name}`\n: {words}' for name, words in TYPES.items()]
-    more = f'What has one value for each label is {own[0]}, a picture {own[1]}, and a table of labels {own[2]}.'
-    return '\n\n'.join(['## Types in signatures', 'Signatures say what a function takes.', *said, more])
+    return '\n\n'.join(['## Types in signatures', 'Signatures say what a function takes.', *said])
 
 
 # ---- pictures
@@ -161,10 +159,11 @@ def wish_page(given, helpers, known, pages):
     def link(name):
         return f'{{py:obj}}`{name} <{known[name]}>`'
 
+    tasks = '[The guide](../guide/index.md) lists whole tasks. ' if 'guide/index' in pages else ''
     parts = [
         '# I want to …: the functions by what they do',
         'What you want, and the functions that do it. Each heading leads to the page that shows how. '
-        '[The guide](../guide/index.md) lists whole tasks; [the reference](index.md) lists every name by its module.',
+        f'{tasks}[The reference](index.md) lists every name by its module.',
     ]
     for page, listed in given.items():
         lines = [f'- {wish}: {", ".join(map(link, names))}' for wish, names in listed.items()]
