@@ -130,7 +130,8 @@ class Runner:
         return self.known[str(file)]
 
     def mentions(self, module, files):
-        names = ast.literal_eval(re.search(r'^__all__ = (\[.*?\])$', module_file(module, ROOT).read_text(encoding='utf-8'), re.M | re.S)[1])
+        text = module_file(module, ROOT).read_text(encoding='utf-8')
+        names = ast.literal_eval(re.search(r'^__all__ = (\[.*?\])$', text, re.M | re.S)[1])
         word = re.compile(rf'multilabel_nb\.{re.escape(module)}\b|\b({"|".join(names) or "-"})\b')
         return [f for f in files if word.search(self.text[f])]
 
@@ -152,8 +153,9 @@ class Runner:
 
     def by_tests(self, mutant):
         "Tests that execute the line, the quick ones first, as long as there is time."
-        always = [f for f in self.tests if f.name in ('test_door.py', 'test_docstrings.py')]
-        found = [self.measured(file)['tests'] for file in {*self.mentions(mutant.module, self.tests), *always}]
+        own = f'test_{mutant.module}.py', 'test_door.py', 'test_docstrings.py'
+        files = [f for f in self.tests if f.name in own or f'from multilabel_nb.{mutant.module} import' in self.text[f]]
+        found = [self.measured(file)['tests'] for file in files]
         tests = [(t['seconds'], name) for by in found for name, t in by.items() if t['passed'] and self.executes(mutant, t['lines'])]
         chosen, total = [], 0
         for seconds, name in sorted(tests):
