@@ -72,25 +72,25 @@ def forked(work, seconds):
         if not pid:
             try:
                 os.setsid()
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
                 resource.setrlimit(resource.RLIMIT_DATA, (8 << 30, resource.RLIM_INFINITY))
                 for stream in (1, 2):
                     os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
                 Path(answer.name).write_text(json.dumps(work()), encoding='utf-8')
             finally:
                 os._exit(0)
-        deadline = time.monotonic() + seconds
-        while not os.waitpid(pid, os.WNOHANG)[0]:
-            if time.monotonic() > deadline:
-                os.kill(pid, signal.SIGKILL)
+        deadline, over = time.monotonic() + seconds, False
+        try:
+            while not over and not os.waitpid(pid, os.WNOHANG)[0]:
+                over = time.monotonic() > deadline
+                time.sleep(0.02)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)  # with what it started and left behind
+            if over:
                 os.waitpid(pid, 0)
-                break
-            time.sleep(0.02)
-        else:
-            seconds = 0
-        with suppress(ProcessLookupError):
-            os.killpg(pid, signal.SIGKILL)  # what it started and left behind
         text = answer.read()
-    return json.loads(text) if text else 'out of time' if seconds else 'the process died'
+    return json.loads(text) if text else 'out of time' if over else 'the process died'
 
 
 def traced(seen, names):

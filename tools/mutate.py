@@ -75,8 +75,10 @@ class Finder:
         around = next((p for p in [*self.parents, node][::-1] if isinstance(p, ast.stmt)), node)
         whole = node if hasattr(around, 'body') else around
         lines = {*range(whole.lineno, whole.end_lineno + 1), around.lineno}
-        always = isinstance(around, ast.FunctionDef | ast.ClassDef)
-        self.found.append(Edit(kind, start, stop, text, bisect(self.starts, start), frozenset() if always else frozenset(lines)))
+        if isinstance(around, ast.FunctionDef):  # a default shows when the function is called
+            lines = {statement.lineno for statement in around.body}
+        lines = frozenset(() if isinstance(around, ast.ClassDef) else lines)
+        self.found.append(Edit(kind, start, stop, text, bisect(self.starts, start), lines))
 
     def between(self, kind, left, right, swaps, node):
         "Replace the operator between two operands; brackets around them stay."
