@@ -107,12 +107,12 @@ async function label(name, fetchFile, truth) {
   }
 }
 
-// Show that work goes on: a share of it, or only that.
-function working(share) {
+// Show that work goes on, in sight of who asked for it.
+function working() {
   const bar = find('progress');
   bar.hidden = false;
-  if (share === undefined) bar.removeAttribute('value');
-  else bar.value = share;
+  bar.removeAttribute('value');
+  bar.scrollIntoView({ block: 'nearest' });
 }
 
 // On a phone the answer lies below what was pressed.
