@@ -191,7 +191,7 @@ class Runner:
             why = found if isinstance(found, str) else found['why']
             verdict['seconds'] = round(verdict['seconds'] + time.monotonic() - began, 1)
             if why:
-                return verdict | {'killed_by': stage, 'how': why[:100]}
+                return verdict | {'killed_by': stage, 'how': ': '.join(why.split(': ')[:2])}
         return verdict
 
 

@@ -44,7 +44,7 @@ OTHER_ROWS = swaps('train/valid fit/held fitted/held_out inside/outside tune/tes
 REDUCE = set('sum mean any all max min argmax argmin argsort cumsum sort softmax stack concatenate cat'.split())  # noqa: SIM905
 LABELS = {'set_title', 'set_xlabel', 'set_ylabel', 'suptitle', 'title', 'xlabel', 'ylabel'}
 # Where the order of arguments means nothing, or swapping them is always an error.
-UNORDERED = {*CALLS, *'isinstance getattr hasattr issubclass array_equal allclose isclose union1d intersect1d zip'.split()}  # noqa: SIM905
+UNORDERED = {*CALLS, *'isinstance getattr hasattr issubclass suppress raises array_equal allclose isclose union1d intersect1d zip'.split()}  # noqa: SIM905
 
 
 def name_of(func):
