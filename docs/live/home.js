@@ -50,6 +50,7 @@ function moveThreshold(panel) {
 
 class Painting {
   constructor(panel) {
+    this.panel = panel;
     this.find = finder(panel);
     this.canvas = this.find('canvas');
     this.context = this.canvas.getContext('2d');
@@ -71,6 +72,7 @@ class Painting {
   changed() {
     if (this.waiting) return;
     this.waiting = true;
+    this.panel.dataset.answered = 'not yet'; // so that what waits for the answer can see it
     requestAnimationFrame(() => {
       this.waiting = false;
       this.bytes = render(this.scene, this.strokes);
@@ -184,6 +186,7 @@ class Painting {
       this.tell(await this.probsOf(SIDE, SIDE, cut), truth);
     }
     this.busy = false;
+    if (!this.waiting) this.panel.dataset.answered = 'all';
   }
 
   tell({ probs, far }, truth) {
