@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hosted import visit
 from PIL import Image
+from test_site import axe, serious  # noqa: F401  a fixture
 
 from multilabel_nb.predictor import Predictor
 
@@ -268,6 +269,23 @@ def test_by_keyboard(home):
     shows(home, [])
     assert not np.array_equal(np.asarray(canvas(home)), empty)
     assert not [url for url in home.requests if '/live/' in url and not url.endswith(('.js', '.css', '.jpg'))]
+
+
+@slow
+@pytest.mark.parametrize('mode', ['light', 'dark'])
+def test_the_answers_are_open_to_all(home, axe, mode):  # noqa: F811
+    """With the network loaded: nothing serious for axe, on a wide screen and on a phone."""
+    home.evaluate('mode => { document.documentElement.dataset.theme = document.documentElement.dataset.mode = mode; }', mode)
+    home.add_style_tag(content='* { transition: none !important }')
+    load(home)
+    tried(home, 'rivers, roads')
+    home.evaluate(axe)
+    assert not serious(home)
+    home.set_viewport_size({'width': 390, 'height': 844})
+    home.mouse.move(0, 0)  # away from the theme's own buttons
+    home.evaluate('scrollTo(0, 0)')
+    home.wait_for_timeout(800)
+    assert not serious(home) and home.evaluate('document.documentElement.scrollWidth') == 390
 
 
 @slow
