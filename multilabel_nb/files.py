@@ -152,8 +152,10 @@ def build_folder(
         if whole(dest):  # another process was faster
             return dest
         tmp = Path(tempfile.mkdtemp('.tmp', f'.{dest.name}.', dest.parent))
+        new = tmp / 'new'  # beside what is damaged, never around it
         try:
-            made = fill(tmp)
+            new.mkdir()
+            made = fill(new)
             if dest.exists():  # damaged, or else `whole` would have said so
                 os.replace(dest, tmp / 'damaged')
             os.replace(made, dest)
