@@ -244,7 +244,7 @@ def test_ends_with_a_recap_and_the_way_on(file):
     last = '\n'.join(prose(read(file))).rpartition('## Recap')
     assert last[1], 'no "## Recap"'
     following = [p.name for p in LESSONS if p.name > file.name]
-    way_on = following[0] if following else 'index.ipynb'
+    way_on = following[0] if following else 'recap.ipynb'
     assert f']({way_on})' in last[2], f'the recap does not point to {way_on}'
 
 

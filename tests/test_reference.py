@@ -142,7 +142,8 @@ def test_every_plotting_function_says_so_and_has_its_picture(shelf):
         page = api_pages.page(module, '', shelf)
         for name in plots & {n.name for n in module.names}:
             shown = shelf.pictures[name]
-            assert f'{{figure}} {name}.png\n:alt: {shown.alt}\n' in page and len(shown.alt) > 40 and shown.data[:4] == b'\x89PNG'
+            assert f'{{figure}} {name}.{shown.suffix}\n:alt: {shown.alt}\n' in page and len(shown.alt) > 40
+            assert shown.data[:4] == {'svg': b'<svg', 'png': b'\x89PNG'}[shown.suffix]
     assert len(plots) >= 7 and set(shelf.pictures) == plots
 
 

@@ -530,7 +530,7 @@ def write_reference(root, mods, src, cfg, known):
         text = link_names(api_pages.page(mod, blob(cfg), shelf), known, set())
         (src / 'api' / f'{mod.short}.md').write_text(text, encoding='utf-8')
     for name, picture in shelf.pictures.items():
-        (src / 'api' / f'{name}.png').write_bytes(picture.data)
+        (src / 'api' / f'{name}.{picture.suffix}').write_bytes(picture.data)
     if mods:
         (src / 'api' / 'index.md').write_text(api_pages.overview(mods), encoding='utf-8')
         (src / 'api' / 'wishes.md').write_text(reference.wish_page(*wishes(root), known, titles(root, cfg)), encoding='utf-8')

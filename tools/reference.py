@@ -14,6 +14,7 @@ from html import escape
 import checked_cells
 import figures
 import nbformat
+import vector
 
 GROUPED = 6  # a module with more public names than this is grouped
 PLOTS = {'Figure', 'Axes', 'list[Axes]'}  # what a plotting function returns
@@ -90,8 +91,9 @@ class Picture:
     "A stored picture of a plot."
 
     data: bytes
+    suffix: str  # svg or png
     alt: str
-    kind: str  # drawing or photo
+    kind: str  # plot, drawing or photo
     notebook: str  # where it was drawn
 
 
@@ -108,8 +110,10 @@ def pictures(names, files, folder):
         shown = [(cell, name) for cell in nb.cells if figures.pictures(cell) for name in calls(cell) & {*names} - {*found}]
         words = figures.describe(nb, file.name) if shown else {}
         for cell, name in reversed(shown):  # of several, the first one stays
-            said, data = words[cell.id]['image'], base64.b64decode(figures.pictures(cell)[0])
-            found[name] = Picture(data, said['alt'], said['classes'], file.relative_to(folder).as_posix())
+            said, vectors = words[cell.id]['image'], [o.data[vector.SVG] for o in cell.outputs if vector.SVG in o.get('data', {})]
+            data = vector.named(vectors[0]).encode() if vectors else base64.b64decode(figures.pictures(cell)[0])
+            place = file.relative_to(folder).as_posix()
+            found[name] = Picture(data, 'svg' if vectors else 'png', said['alt'], said['classes'], place)
     return found
 
 
@@ -121,7 +125,7 @@ def calls(cell):
 def figure(name, picture):
     "A picture under a function: it leads to the notebook that drew it."
     place = f'From []({"../" + picture.notebook}).'
-    return f'```{{figure}} {name}.png\n:alt: {picture.alt}\n:class: {picture.kind}\n:figclass: plot\n\n{place}\n```'
+    return f'```{{figure}} {name}.{picture.suffix}\n:alt: {picture.alt}\n:class: {picture.kind}\n:figclass: plot\n\n{place}\n```'
 
 
 # ---- wishes
