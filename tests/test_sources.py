@@ -54,7 +54,7 @@ def start_generating() -> subprocess.Popen:
 def wait_for_tiles(cache: Path, number: int) -> None:
     "Wait until a private folder holds some tiles."
     deadline = time.monotonic() + 60
-    while sum(1 for _ in cache.glob('standin-*/.planet_sample.*.tmp/planet_sample/train/*.jpg')) < number:
+    while sum(1 for _ in cache.glob('standin-*/.planet_sample.*.tmp/new/planet_sample/train/*.jpg')) < number:
         assert time.monotonic() < deadline, 'the generator did not start'
         time.sleep(0.02)
 
