@@ -57,7 +57,7 @@ NAMES = {
     'MultiLabelBCE': 'api/losses#multilabel_nb.losses.MultiLabelBCE',
     'tune_thresholds()': 'api/choosing#multilabel_nb.choosing.tune_thresholds',
     'Where the formula breaks': '04_losses#where-the-formula-breaks',
-    'vermilion': '06_training',
+    'ULMFiT': '06_training',
 }
 
 
@@ -69,7 +69,7 @@ def test_names_headings_and_words_of_prose_are_found_first(address, page):
 @pytest.mark.slow
 def test_results_are_shown_in_this_order_and_begin_with_the_pages_own_words(address, page):
     """Typed into the box, on any page."""
-    queries = ['threshold', 'vermilion']
+    queries = ['threshold', 'ULMFiT']
     expected = found(page, address, queries)
     for words in queries:
         visit(page, f'{address}04_losses.html')
@@ -83,7 +83,7 @@ def test_results_are_shown_in_this_order_and_begin_with_the_pages_own_words(addr
         said = page.locator('#search-results li p.context').all_inner_texts()
         assert said and all(re.match(r'[^\s.…,;]', text) for text in said), said
         assert not [text for text in said if re.match('JupyterLab|not verified|last verified|Contents|Skip', text)]
-    assert any('vermilion' in text.lower() for text in said)
+    assert any('ulmfit' in text.lower() for text in said)
     assert_sound(page, address)
 
 
