@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-from inference import MEAN, STD, THRESH, clocked, eighth, machine, predictor, trained
+from inference import MEAN, STD, THRESH, clocked, eighth, machine, predictor, prepared, trained
 
 from multilabel_nb.files import write_atomically
 
@@ -64,13 +64,6 @@ def openvino_ways(path, shapes):
             compiled[shape] = core.compile_model(model, 'CPU', {'PERFORMANCE_HINT': 'LATENCY', 'INFERENCE_PRECISION_HINT': bits})
         ways[f'OpenVINO, {bits}'] = lambda images, nets=compiled: nets[images.shape](images)[0]
     return ways
-
-
-def prepared(files, size):
-    from multilabel_nb.images import open_rgb
-    from multilabel_nb.inference import preprocess
-
-    return np.stack([preprocess(open_rgb(file), size, MEAN, STD) for file in files])
 
 
 def in_turns(ways, items, rounds):
@@ -149,8 +142,7 @@ def photographs(folder, facts, n, side=3000):
     for file in files:
         open_rgb(file).resize((side, side * 3 // 4), Image.BICUBIC).save(large / Path(file).name, quality=90)
     paths = [large / Path(file).name for file in files]
-    ways = {'whole': False, 'reduced': True}
-    ways = {name: Predictor(Path(folder) / 'bundle', 'onnx', draft=draft) for name, draft in ways.items()}
+    ways = {name: Predictor(Path(folder) / 'bundle', 'onnx', draft=name == 'reduced') for name in ('whole', 'reduced')}
     seconds, probs, table = {name: [] for name in ways}, {}, {}
     for _ in range(3):
         for name, predict in ways.items():

@@ -219,6 +219,16 @@ def cold_starts(folder, rounds):
 # --- smaller variants -------------------------------------------------------------------------------------------------
 
 
+def prepared(files, size=SIZE):
+    "Images as the network takes them."
+    import numpy as np
+
+    from multilabel_nb.images import open_rgb
+    from multilabel_nb.inference import preprocess
+
+    return np.stack([preprocess(open_rgb(file), size, MEAN, STD) for file in files])
+
+
 def half(model, path, calibration):
     "Weights and arithmetic in 16 bits, input and output in 32."
     import onnx
@@ -258,23 +268,18 @@ def variants(folder, facts, n_calibration):
     import numpy as np
     import onnxruntime as ort
 
-    from multilabel_nb.images import open_rgb
-    from multilabel_nb.inference import preprocess
     from multilabel_nb.reports import score_report
     from multilabel_nb.tables import one_hot
-
-    def images(files):
-        return np.stack([preprocess(open_rgb(file), SIZE, MEAN, STD) for file in files])
 
     paths = {name: Path(folder) / f'{name}.onnx' for name in ('fp32', 'fp16', 'int8')}
     shutil.copy(Path(folder) / 'bundle' / 'model.onnx', paths['fp32'])
     for make, name in ((half, 'fp16'), (eighth, 'int8')):
-        make(paths['fp32'], paths[name], images(facts['train']['files'][:n_calibration]))
+        make(paths['fp32'], paths[name], prepared(facts['train']['files'][:n_calibration]))
     options = ort.SessionOptions()
     options.log_severity_level = 3
     sessions = {name: ort.InferenceSession(path, options, providers=['CPUExecutionProvider']) for name, path in paths.items()}
     logits, times = {name: [] for name in paths}, {name: [] for name in paths}
-    for image in images(facts['valid']['files']):
+    for image in prepared(facts['valid']['files']):
         for name, session in sessions.items():
             began = time.perf_counter()
             logits[name].append(session.run(None, {'images': image[None]})[0])

@@ -41,7 +41,7 @@ from multilabel_nb.datasets import multilabel_dataloaders, multilabel_datasets
 from multilabel_nb.doubt import out_of_fold
 from multilabel_nb.expected_fbeta import decide_fbeta
 from multilabel_nb.files import write_atomically
-from multilabel_nb.heads import MultiLevelFeatures
+from multilabel_nb.heads import MultiLevelFeatures, signed_root
 from multilabel_nb.metrics import constant_prediction, fbeta_score
 from multilabel_nb.onnx_features import in_onnxruntime
 from multilabel_nb.readers import read_labels
@@ -101,7 +101,7 @@ class Sample:
         mean = [sum(feats for feats, _ in views) / len(views) for views in parts]
         passes = sum(seconds for views in parts for _, seconds in views) + sum(load_body(*body)[1] for body in bodies)
         feats = torch.cat(mean, 1)[self.rows]
-        return (feats.sign() * feats.abs().sqrt() if root else feats), read_images(self.src, size)[2] + passes
+        return signed_root(feats) if root else feats, read_images(self.src, size)[2] + passes
 
 
 @functools.lru_cache(2)

@@ -109,13 +109,18 @@ def _written(network: Module, pictures: np.ndarray) -> bytes:
     return proto.SerializeToString(deterministic=True)
 
 
-def _onnx_file(path: Path, network: Module, pictures: np.ndarray) -> bytes:
+def _onnx_file(
+    where: Any,  # how a message begins
+    network: Module,
+    pictures: np.ndarray,
+    instead: str = 'onnx=False leaves it out',
+) -> bytes:
     try:
         return _written(network, pictures)
     except Exception as e:  # the exporter raises many kinds
         raise RuntimeError(
-            f'{path}: this network cannot be written as ONNX (onnx=False leaves it '
-            f'out): {type(e).__name__}: {str(e)[:400]}'
+            f'{where}: this network cannot be written as ONNX ({instead}): '
+            f'{type(e).__name__}: {str(e)[:400]}'
         ) from None
 
 # %% ../nbs/library/bundle.ipynb #5d1435aa
@@ -250,12 +255,14 @@ def digest_data(
     return whole.hexdigest()
 
 # %% ../nbs/library/bundle.ipynb #e310a45e
-def _check_packages(path: Path, onnx: bool) -> None:
-    needed = ['safetensors', *(['onnx', 'onnxscript', 'onnxruntime'] if onnx else [])]
+_FOR_ONNX = 'onnx', 'onnxscript', 'onnxruntime'
+
+
+def _check_packages(where: Any, needed: Sequence[str], instead: str) -> None:
     if missing := [name for name in needed if find_spec(name) is None]:
         raise ImportError(
-            f'{path}: writing ONNX needs {missing[0]}: '
-            'pip install multilabel_nb[export], or pass onnx=False'
+            f'{where}: writing ONNX needs {missing[0]}: '
+            f'pip install multilabel_nb[export], or {instead}'
         )
 
 
@@ -312,7 +319,9 @@ def save_bundle(
     """
     path = Path(path)
     check_place(path, overwrite)
-    _check_packages(path, onnx)
+    _check_packages(
+        path, ['safetensors', *(_FOR_ONNX if onnx else ())], 'pass onnx=False'
+    )
     config = _labels(vocab, thresh, exclusive, calibration)
     config |= _described(unwrap(model), size, mean, std) | _about(data_digest, scores)
     if reference is not None:

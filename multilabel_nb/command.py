@@ -361,9 +361,8 @@ def _predict(args: Any) -> int:
         raise ValueError('--drift needs all rows of one run, so not --resume')
     if shown and _needs_torch(args):
         print('multilabel-predict: loading torch takes seconds', file=sys.stderr)
-    thresh = _parse_thresh(args.thresh)
     how = {'threads': args.threads, 'draft': args.draft}
-    predictor = Predictor(args.bundle, args.engine, thresh, **how)
+    predictor = Predictor(args.bundle, args.engine, _parse_thresh(args.thresh), **how)
     header, line = _writer(args, predictor.vocab)
     predictor.iter([], args.bs, args.workers)  # refuses them before FILE is touched
     counted = _with_report(args, predictor) if args.drift else iter

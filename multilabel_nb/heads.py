@@ -241,6 +241,21 @@ class MultiLevelFeatures(nn.Module):
         pooled = [pool for m in maps for pool in (m.mean((2, 3)), m.amax((2, 3)))]
         return torch.cat(pooled, 1)[:, :, None, None]
 
+# %% ../nbs/library/heads.ipynb #8033f112
+def signed_root(
+    feats: torch.Tensor,  # of any shape
+) -> torch.Tensor:  # the same shape
+    """The square root of each number's size, its sign kept; its gradient is finite.
+
+    Source: Perronnin, Sánchez and Mensink, *Improving the Fisher kernel*, ECCV 2010.
+
+    Example
+    -------
+    >>> signed_root(torch.tensor([4.0, -9.0, 0.0]))
+    tensor([ 2., -3.,  0.])
+    """
+    return feats.sign() * (feats.abs() + 1e-12).sqrt()
+
 # %% ../nbs/library/heads.ipynb #a41f0c02
 class JoinedFeatures(nn.Module):
     """Features of several bodies side by side, averaged over quarter turns of an image.
@@ -261,7 +276,7 @@ class JoinedFeatures(nn.Module):
         self,
         bodies: list[nn.Module],  # each from `load_backbone`, or `MultiLevelFeatures`
         views: int = 4,  # as it is, turned by a half, by one and by three quarters
-        root: bool = False,  # take the square root of each feature, its sign kept
+        root: bool = False,  # take the `signed_root` of each feature
     ):
         super().__init__()
         if views not in range(1, 5):
@@ -281,8 +296,7 @@ class JoinedFeatures(nn.Module):
                 torch.cat([body(view).mean((2, 3)) for body in self.bodies], 1)
             )
         mean = torch.stack(feats).mean(0)[:, :, None, None]
-        # with a finite gradient at 0
-        return mean.sign() * (mean.abs() + 1e-12).sqrt() if self.root else mean
+        return signed_root(mean) if self.root else mean
 
 # %% ../nbs/library/heads.ipynb #0985e721
 _KINDS = {'probe': ProbeHead, 'mlp': MLPHead, 'place': PlaceHead}
@@ -325,7 +339,9 @@ def build_network(
     body = _build_body(config)
     if 'views' in config:
         beside = [_build_body(part) for part in config['beside']]
-        body = JoinedFeatures([body, *beside], config['views'], config.get('root'))
+        body = JoinedFeatures(
+            [body, *beside], config['views'], config.get('root', False)
+        )
     return nn.Sequential(body, _KINDS[kind](**head))
 
 # %% ../nbs/library/heads.ipynb #3b194a82
@@ -366,10 +382,13 @@ def _own_config(model: nn.Module) -> dict | None:
     kind = next((name for name, kind in _KINDS.items() if type(head) is kind), None)
     if None in parts or kind is None:
         return None
-    how = joined and {'beside': parts[1:], 'views': body.views, 'root': body.root}
     return {
         **parts[0],
-        **(how or {}),
+        **(
+            {'beside': parts[1:], 'views': body.views, 'root': body.root}
+            if joined
+            else {}
+        ),
         'head': {'kind': kind, **head.sizes},
         'num_classes': head.sizes.get('num_classes', 2),
     }

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .bundle import _written
+from .bundle import _FOR_ONNX, _check_packages, _onnx_file
 from .engines import _onnx_engine
 from .heads import JoinedFeatures
 
@@ -24,8 +24,11 @@ class _OnnxBody(nn.Module):
 
     def __init__(self, body: nn.Module, images: torch.Tensor):
         super().__init__()
-        two = torch.cat([images, images])[:2]
-        self.run = _onnx_engine(_written(body, _as_array(two)), None)
+        two, without = torch.cat([images, images])[:2], "use engine='torch'"
+        _check_packages('features', _FOR_ONNX, without)
+        self.run = _onnx_engine(
+            _onnx_file(type(body).__name__, body.eval(), _as_array(two), without), None
+        )
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return torch.from_numpy(self.run(_as_array(images)))
@@ -41,6 +44,8 @@ def in_onnxruntime(
     ------
     ImportError
         Without onnx, onnxscript and onnxruntime: `pip install multilabel_nb[export]`.
+    RuntimeError
+        If the backbone cannot be written as ONNX.
 
     Example
     -------

@@ -154,7 +154,7 @@ _NOT_FINITE = 'the network gives numbers that are not finite'
 def _prepare(loaded: _Loaded, image: ImageLike) -> np.ndarray:
     picture = loaded.config['pretrained_cfg']
     (_, size, _), mean, std = (picture[key] for key in ('input_size', 'mean', 'std'))
-    return preprocess(open_rgb(image, 2 * size * loaded.draft), size, mean, std)
+    return preprocess(open_rgb(image, 2 * size if loaded.draft else 0), size, mean, std)
 
 
 def _answer(

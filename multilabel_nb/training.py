@@ -285,9 +285,11 @@ def train_probe(
     joined = len(bodies) > 1 or views != 1 or root
     backbone = JoinedFeatures(bodies, views, root) if joined else bodies[0]
     in_order = dls.train.new(shuffle=False, drop_last=False)
-    body = backbone.eval()
-    if engine == 'onnx':
-        body = in_onnxruntime(backbone, dls.one_batch()[0])
+    body = (
+        backbone
+        if engine == 'torch'
+        else in_onnxruntime(backbone, in_order.one_batch()[0])
+    )
     rows = extract_features(body, in_order)
     weight_decay = tune_weight_decay(*rows, ignore_nan=ignore_nan).idxmin()
     head = fit_probe(*rows, weight_decay, ignore_nan=ignore_nan)

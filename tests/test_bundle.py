@@ -890,6 +890,7 @@ TWO = ('tf_efficientnet_lite0', 'tf_efficientnet_lite2')
 QUICK = {  # a function that makes the network, the side of its pictures
     'test_vit': (lambda: of_timm('test_vit', img_size=32), 32),
     'resnet18, probe': (lambda: on_backbone('resnet18'), 64),
+    'two bodies, two views, probe': (lambda: joined('resnet18', 'mobilenetv3_small_050', views=2), 64),
     'two bodies, two views, roots, probe': (lambda: joined('resnet18', 'mobilenetv3_small_050', views=2, root=True), 64),
 }
 FAMILIES = {

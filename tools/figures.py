@@ -12,6 +12,7 @@ import re
 
 import checked_cells
 import numpy as np
+import vector
 from PIL import Image
 
 DIRECTIVE = re.compile(r'^#\|\s*(fig-cap|fig-alt|fig-class):\s*(.+)$', re.M)
@@ -26,9 +27,14 @@ def pictures(cell):
     return [o.data[kind] for o in cell.get('outputs', []) for kind in ('image/png', 'image/jpeg') if kind in o.get('data', {})]
 
 
+def vectors(cell):
+    "The SVG that a cell shows."
+    return [o.data[vector.SVG] for o in cell.get('outputs', []) if vector.SVG in o.get('data', {})]
+
+
 def kind(cell):
     "What the style of the site goes by: `plot`, which has colours for either page, `drawing` or `photo`."
-    if any('image/svg+xml' in o.get('data', {}) for o in cell.outputs):
+    if vectors(cell):
         return 'plot'
     return dict(DIRECTIVE.findall(cell.source)).get('fig-class') or ('drawing' if all(map(is_drawing, pictures(cell))) else 'photo')
 

@@ -110,10 +110,10 @@ def pictures(names, files, folder):
         shown = [(cell, name) for cell in nb.cells if figures.pictures(cell) for name in calls(cell) & {*names} - {*found}]
         words = figures.describe(nb, file.name) if shown else {}
         for cell, name in reversed(shown):  # of several, the first one stays
-            said, vectors = words[cell.id]['image'], [o.data[vector.SVG] for o in cell.outputs if vector.SVG in o.get('data', {})]
-            data = vector.named(vectors[0]).encode() if vectors else base64.b64decode(figures.pictures(cell)[0])
+            said, drawn = words[cell.id]['image'], figures.vectors(cell)
+            data = vector.named(drawn[0]).encode() if drawn else base64.b64decode(figures.pictures(cell)[0])
             place = file.relative_to(folder).as_posix()
-            found[name] = Picture(data, 'svg' if vectors else 'png', said['alt'], said['classes'], place)
+            found[name] = Picture(data, 'svg' if drawn else 'png', said['alt'], said['classes'], place)
     return found
 
 
