@@ -199,16 +199,32 @@ def _(answer):
         try_case(answer, (probs, thresh, group), want, hint)
 
     halves, three = [0.5, 0.5, 0.5], [[0.9, 0.7, 0.6], [0.6, 0.8, 0.2]]
-    one = 'Of the group only the one with the highest probability may be on.'
+    one = 'Of the group, only the label with the highest probability may be on.'
     case(three, halves, [0, 1], one)
-    case([[0.4, 0.3, 0.9], [0.9, 0.1, 0.6]], halves, [0, 1], 'None may be on, too.')
+    case(
+        [[0.4, 0.3, 0.9], [0.9, 0.1, 0.6]],
+        halves,
+        [0, 1],
+        'If no label of the group is above its threshold, none of them is on.',
+    )
     own = (
-        'Who wins is a matter of probabilities alone. If the winner lies below its own'
-        ' threshold, none of the group is on.'
+        'First find the label of the group with the highest probability, without the'
+        ' thresholds. If this label is not above its own threshold, no label of the'
+        ' group is on.'
     )
     case([[0.4, 0.3, 0.9]], [0.5, 0.2, 0.5], [0, 1], own)
-    case([[0.7, 0.2, 0.3, 0.9]], halves + [0.5], [3, 0], 'Columns may stand anywhere.')
-    case([[0.7, 0.7, 0.5]], halves, [0, 1], 'Of equals the first wins, strictly above.')
+    case(
+        [[0.7, 0.2, 0.3, 0.9]],
+        halves + [0.5],
+        [3, 0],
+        'The columns of a group may have any position and any order.',
+    )
+    case(
+        [[0.7, 0.7, 0.5]],
+        halves,
+        [0, 1],
+        'If labels of the group have equal probabilities, only the first may be on.',
+    )
 
 # %% ../../nbs/library/exercises_07.ipynb #ex070206
 @exercise('07.5')
