@@ -45,6 +45,12 @@ def _delim(cells: set[str]) -> str | None:
         ' ' if len(parts) <= len(cells) and any(' ' in cell for cell in cells) else None
     )
 
+
+def _joined(cells: pd.Series) -> float:
+    # the share of cells with several labels
+    parts = cells.str.contains(_delim({*cells}) or '\n', regex=False)
+    return (parts | cells.str.match(r'[\[{]')).mean()
+
 # %% ../nbs/library/readers_look.ipynb #8227d1d0
 _IMAGE = ('image|img|file|photo|picture|path|fname', r'(^|_)id$|name', '')
 _LABEL = 'label|tag|class|categor|choice|finding|attribute'
@@ -78,8 +84,10 @@ def _plan(grid: pd.DataFrame) -> tuple[str, Any, dict]:
     yes_no = [c for c in texts if texts[c] - {''} and all(map(_is_value, texts[c]))]
     called = [c for c in texts if re.search(_LABEL, c, re.I)]
     how, told = {'image_col': image}, [c for c in called if c not in yes_no]
-    if grid[image].map(_text).duplicated().any():
-        how['label_col'] = [*told, *(c for c in texts if c not in yes_no), image][0]
+    label = [*told, *(c for c in texts if c not in yes_no), image][0]
+    repeated = grid[image].map(_text).duplicated().mean()
+    if repeated > (1 if label == image else _joined(grid[label].map(_text))):
+        how['label_col'] = label
         value = [c for c in yes_no if re.search(_VALUE, c, re.I)]
         more = {'value_col': value[0], **_values([texts[value[0]]])} if value else {}
         return 'a row for each picture and label', read_label_rows, how | more

@@ -45,10 +45,11 @@ def _scores(
     counts: tuple, pair: tuple, options: tuple, axis: int | None
 ) -> dict[str, Any]:
     # of each label (axis 0), of each image (axis 1), or of all answers together (None)
-    (tp, fp, fn), (constant, zero_division) = counts, options
+    (tp, fp, fn), (constant, zero_division, beta) = counts, options
     n = np.count_nonzero(pair.known, axis)
-    ratios = _precision_recall_f(tp, fp, fn, 1, zero_division)
-    scores = dict(zip(('precision', 'recall', 'f1'), ratios, strict=True))
+    ratios = _precision_recall_f(tp, fp, fn, beta, zero_division)
+    names = 'precision', 'recall', f'f{beta:g}'
+    scores = dict(zip(names, ratios, strict=True))
     scores['average_precision'] = _RANKED[axis](pair)
     right = {'accuracy': n - fp - fn, 'all_negative': n - tp - fn}
     if constant is not None:
@@ -85,10 +86,10 @@ def _table(
 
 # %% ../nbs/library/reports.ipynb #34f72eae
 def _with_intervals(
-    report: pd.DataFrame, drawn: list[pd.DataFrame], level: float
+    report: pd.DataFrame, drawn: list[pd.DataFrame], level: float, beta: float
 ) -> pd.DataFrame:
     # beside each score the ends of its interval
-    scores = ['precision', 'recall', 'f1', 'average_precision', 'accuracy']
+    scores = ['precision', 'recall', f'f{beta:g}', 'average_precision', 'accuracy']
     drawn = pd.concat([table[scores] for table in drawn]).groupby(level=0)
     for end, q in (('low', (1 - level) / 2), ('high', (1 + level) / 2)):
         report = report.join(drawn.quantile(q).add_suffix(f'_{end}'))
@@ -107,6 +108,7 @@ def per_label_report(
     totals: bool = False,  # add rows for four averages, and what they are over
     train_targs: ArrayLike | None = None,  # of the training rows: adds `constant`
     zero_division: float = np.nan,  # 0, 1 or nan: a ratio with nothing to divide by
+    beta: float = 1,  # above 1 recall weighs more than precision in the F-score
     n_boot: int = 0,  # resamples of the rows for intervals; 0: no intervals
     level: float = 0.9,  # share of the resamples between the two ends
     seed: int = 0,  # which resamples
@@ -139,13 +141,13 @@ def per_label_report(
     on, pair = _decided(probs, targs, thresh, vocab, ignore_nan)
     if train_targs is not None:
         train_targs = _constant(train_targs, ignore_nan, pair.vocab, on.shape[1])
-    options = ignore_nan, totals, (train_targs, zero_division)
+    options = ignore_nan, totals, (train_targs, zero_division, beta)
     report = _table(on, pair, *options)
     if not n_boot:
         return report
     draws = _draws(len(on), n_boot, level, seed)
     drawn = [_table(on[rows], _rows(pair, rows), *options) for rows in draws]
-    return _with_intervals(report, drawn, level)
+    return _with_intervals(report, drawn, level, beta)
 
 # %% ../nbs/library/reports.ipynb #7c3f77dc
 def score_report(

@@ -42,7 +42,8 @@ def _interval(value: pd.Series, draws: pd.DataFrame, level: float) -> pd.DataFra
 def bootstrap_interval(
     probs: ArrayLike,  # probabilities in [0, 1], `(N, C)`: list, array, tensor or frame
     targs: ArrayLike,  # targets, `(N, C)`, 0 or 1
-    *args: Any,  # goal, per_label and average, as in `tune_thresholds`
+    goal: str = 'f1',  # what `tune_thresholds` makes best
+    *args: Any,  # per_label and average, as in `tune_thresholds`
     n_boot: int = 200,  # resamples
     level: float = 0.9,  # share of them that lies between `low` and `high`
     boot_seed: int = 0,  # which resamples
@@ -68,7 +69,7 @@ def bootstrap_interval(
     >>> thresholds.round(2).to_numpy().tolist()
     [[0.55, 0.55, 0.55]]
     """
-    tuned = tune_thresholds(probs, targs, *args, ignore_nan=ignore_nan, **kwargs)
+    tuned = tune_thresholds(probs, targs, goal, *args, ignore_nan=ignore_nan, **kwargs)
     names, task = list(tuned.labels.index), tuned.task
     pair = check_pair(probs, targs, kwargs.get('vocab'), ignore_nan)
     ruled = apply_label_rules(pair.probs, names, **tuned.rules)
