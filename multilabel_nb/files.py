@@ -75,7 +75,7 @@ def write_atomically(
         os.chmod(name, 0o644)
         os.replace(name, path)
     except OSError as e:  # that of a full disk names no file
-        raise OSError(e.errno, e.strerror, str(path)) from e
+        raise (OSError(e.errno, e.strerror, str(path)) if e.errno else e) from None
     finally:
         Path(name).unlink(missing_ok=True)
     _sync_folder(path.parent)
