@@ -11,6 +11,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -175,7 +176,7 @@ def repetition(setting, args, n):
     return told | {'passed': passed, 'seconds': round(time.monotonic() - began), 'notebooks': sum(f.endswith('.ipynb') for f in files)}
 
 
-def record(setting, args, done):
+def record(setting, done):
     "What the record keeps of the repetitions so far."
     commit = subprocess.run(['git', 'rev-parse', '--short', 'HEAD'], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     kept = {'name': setting.name, 'changes': setting.changes, 'date': datetime.now(UTC).strftime('%Y-%m-%d'), 'commit': commit}
@@ -204,6 +205,7 @@ def main():
     parser.add_argument('--files', nargs='*', help='notebooks and tests instead of all')
     parser.add_argument('--jobs', type=int, default=2, help='notebooks at a time')
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the copy is removed
     asked = [setting for setting in SETTINGS if any(part.strip() in setting.name for part in args.only.split(','))]
     if not asked:
         raise SystemExit(f'no such setting; there are: {", ".join(setting.name for setting in SETTINGS)}')
@@ -214,7 +216,7 @@ def main():
         done = []
         for n in range(1, args.n + 1):
             done.append(repetition(setting, args, n))
-            kept = record(setting, args, done)
+            kept = record(setting, done)
             write(kept)
             if 'not_run' in kept:
                 break
