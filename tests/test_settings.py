@@ -119,11 +119,11 @@ def test_cells_and_tests_are_counted(tmp_path):
 def test_the_record(tmp_path, monkeypatch):
     "Kept in the order of the table; one of two that passed is no green setting, and neither is one that was not run."
     monkeypatch.setattr(settings, 'RESULTS', tmp_path / 'settings.json')
-    once = {'cells': 3, 'tests': 4, 'failed': [], 'skipped': ['slow'], 'passed': True, 'seconds': 7, 'notebooks': 1}
+    once = {'commit': 'abc', 'cells': 3, 'tests': 4, 'failed': [], 'skipped': ['slow'], 'passed': True, 'seconds': 7, 'notebooks': 1}
     done = [once, once | {'failed': ['x: y'], 'passed': False}]
     for setting, came in (SETTINGS[1], done), (SETTINGS[0], ['no locales here']), (SETTINGS[1], [*done, once]):
         settings.write(record(setting, came))
     first, second = json.loads(settings.RESULTS.read_text(encoding='utf-8'))
     assert first['name'] == SETTINGS[0].name and (first['passed'], first['tried'], first['not_run']) == (0, 0, 'no locales here')
     assert (second['passed'], second['tried'], second['seconds'], second['failed']) == (2, 3, 21, ['x: y'])
-    assert (second['cells'], second['tests'], second['skipped']) == (3, 4, 1) and 'torch' in second['versions']
+    assert (second['cells'], second['tests'], second['skipped'], second['commit']) == (3, 4, 1, 'abc') and 'torch' in second['versions']

@@ -92,7 +92,7 @@ def inside(unshare, first, command):
 
 def chosen(setting, full, files, n):
     "The notebooks and tests to run."
-    notebooks = [f for f in notebook_files() if full or not re.fullmatch(LONG, f.stem)]
+    notebooks = [f for f in notebook_files(ROOT) if full or not re.fullmatch(LONG, f.stem)]
     every = [str(f.relative_to(ROOT)) for f in [*notebooks, *sorted((ROOT / 'tests').glob('test_*.py'))]]
     found = list(setting.files or files or every)
     return random.Random(n).sample(found, len(found)) if setting.shuffled else found
@@ -141,6 +141,7 @@ def repetition(setting, args, n):
         env = environment(setting, tmp, n)
         root = tmp / setting.folder
         subprocess.run(['git', 'clone', '--quiet', str(ROOT), str(root)], check=True)
+        commit = subprocess.run(['git', 'rev-parse', '--short', 'HEAD'], cwd=root, capture_output=True, text=True).stdout.strip()
         cache = Path(os.environ.get('MULTILABEL_NB_CACHE') or Path.home() / '.cache' / 'multilabel_nb')
         if cache.exists() and not args.full:  # drawing the stand-ins takes a minute
             shutil.copytree(cache, tmp / 'cache', dirs_exist_ok=True)
@@ -173,16 +174,20 @@ def repetition(setting, args, n):
     if told['skipped'] and not (told['cells'] or told['tests'] or told['failed']):
         return told['skipped'][0]
     passed = not any(ended) and not told['failed']
-    return told | {'passed': passed, 'seconds': round(time.monotonic() - began), 'notebooks': sum(f.endswith('.ipynb') for f in files)}
+    return told | {
+        'commit': commit,
+        'passed': passed,
+        'seconds': round(time.monotonic() - began),
+        'notebooks': sum(f.endswith('.ipynb') for f in files),
+    }
 
 
 def record(setting, done):
     "What the record keeps of the repetitions so far."
-    commit = subprocess.run(['git', 'rev-parse', '--short', 'HEAD'], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    kept = {'name': setting.name, 'changes': setting.changes, 'date': datetime.now(UTC).strftime('%Y-%m-%d'), 'commit': commit}
+    kept = {'name': setting.name, 'changes': setting.changes, 'date': datetime.now(UTC).strftime('%Y-%m-%d')}
     if isinstance(done[-1], str):
         return kept | {'passed': 0, 'tried': 0, 'not_run': done[-1]}
-    last = {key: done[-1][key] for key in ('notebooks', 'cells', 'tests')} | {'skipped': len(done[-1]['skipped'])}
+    last = {key: done[-1][key] for key in ('commit', 'notebooks', 'cells', 'tests')} | {'skipped': len(done[-1]['skipped'])}
     failed = sorted({name for one in done for name in one['failed']})
     seconds = sum(one['seconds'] for one in done)
     passed = sum(one['passed'] for one in done)
