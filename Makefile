@@ -20,11 +20,11 @@ export JUPYTER_PREFER_ENV_PATH := 1
 JOBS ?=
 ONLY ?=
 PYTEST_ARGS ?=
-N ?= 100
+N ?=
 SEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help course test test-slow mutants real notebooks readme docs lab lint format lock clean
+.PHONY: help course test test-slow mutants settings coverage real notebooks readme docs lab lint format lock clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -40,7 +40,13 @@ test-slow: $(STAMP)  ## Run the slow tests: wheel, browser and Lab, killed proce
 	$(EMBEDDED) $(PY) -m pytest --slow -m slow tests --durations=20 $(PYTEST_ARGS)
 
 mutants: $(STAMP)  ## Put N small faults into the library, one at a time, and see that a notebook or a test notices
-	@$(EMBEDDED) $(PY) tools/mutants.py --n $(N) --seed $(SEED) --only $(ONLY) $(MUTANTS_ARGS)
+	@$(EMBEDDED) $(PY) tools/mutants.py --n $(or $(N),100) --seed $(SEED) --only $(ONLY) $(MUTANTS_ARGS)
+
+settings: $(STAMP)  ## Run notebooks and tests under other settings, N times each: no network, read-only, another locale, ...
+	@$(EMBEDDED) $(PY) tools/settings.py "$(ONLY)" --n $(or $(N),1) --jobs $(or $(JOBS),2) $(if $(FULL),--full) $(SETTINGS_ARGS)
+
+coverage: $(STAMP)  ## Say which lines and branches of the library the notebooks alone execute
+	@$(EMBEDDED) $(PY) tools/covered.py $(ONLY)
 
 real: $(STAMP)  ## Run copies of the lessons on the real data under MULTILABEL_NB_DATA; write nothing back
 	@$(PY) tools/lessons.py real --jobs $(or $(JOBS),2) $(ONLY)

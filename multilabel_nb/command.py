@@ -306,9 +306,11 @@ def _told(
 # %% ../nbs/library/command.ipynb #a50cbb8d
 def _write_report(file: str, before: ProbHistogram, after: ProbHistogram) -> None:
     columns = {'label': before.vocab, **compare_histograms(before, after)}
-    rows = [columns, *zip(*columns.values(), strict=True)]
-    said = ([f'{x:.6g}' if isinstance(x, float) else x for x in row] for row in rows)
-    write_atomically(file, ''.join(map(_csv_line, said)).encode())
+    lines = (
+        _csv_line([f'{x:.6g}' if isinstance(x, float) else x for x in row])
+        for row in [columns, *zip(*columns.values(), strict=True)]
+    )
+    write_atomically(file, ''.join(lines).encode())
 
 
 def _with_report(args: Any, predictor: Predictor) -> Callable[[Iterator], Iterator]:
@@ -405,7 +407,10 @@ def main(
     except KeyboardInterrupt:
         return 130
     except (ValueError, OSError, ImportError) as e:
-        print(f'multilabel-predict: {e}', file=sys.stderr)
+        # that of a full disk names no file
+        unnamed = isinstance(e, OSError) and e.errno is not None and not e.filename
+        where = args.resume or 'standard output'
+        print('multilabel-predict:', *[f'{where}:'] * unnamed, e, file=sys.stderr)
         return 2
 
 

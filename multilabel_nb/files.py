@@ -30,8 +30,9 @@ def cache_folder() -> Path:  # where stand-ins and downloads are kept; it need n
     >>> isinstance(cache_folder(), Path)
     True
     """
-    folder = os.environ.get('MULTILABEL_NB_CACHE') or '~/.cache/multilabel_nb'
-    return Path(folder).expanduser()
+    return Path(
+        os.environ.get('MULTILABEL_NB_CACHE') or '~/.cache/multilabel_nb'
+    ).expanduser()
 
 # %% ../nbs/library/files.ipynb #f9e4ff8e
 def _sync_folder(folder: Path) -> None:
@@ -55,7 +56,7 @@ def write_atomically(
     Raises
     ------
     OSError
-        If the folder is missing or full; the old file is then as it was.
+        If the folder is missing or the disk full; the old file is then as it was.
 
     Example
     -------
@@ -73,9 +74,10 @@ def write_atomically(
             os.fsync(f.fileno())
         os.chmod(name, 0o644)
         os.replace(name, path)
-    except BaseException:
+    except OSError as e:  # that of a full disk names no file
+        raise (OSError(e.errno, e.strerror, str(path)) if e.errno else e) from None
+    finally:
         Path(name).unlink(missing_ok=True)
-        raise
     _sync_folder(path.parent)
 
 # %% ../nbs/library/files.ipynb #b7401246
@@ -152,15 +154,16 @@ def build_folder(
         if whole(dest):  # another process was faster
             return dest
         tmp = Path(tempfile.mkdtemp('.tmp', f'.{dest.name}.', dest.parent))
-        new = tmp / 'new'  # beside what is damaged, never around it
-        try:
-            new.mkdir()
+        try:  # beside what is damaged, never around it
+            (new := tmp / 'new').mkdir()
             made = fill(new)
             if dest.exists():  # damaged, or else `whole` would have said so
                 os.replace(dest, tmp / 'damaged')
             os.replace(made, dest)
-        except OSError:
+        except OSError as e:
             if not whole(dest):
+                # that of a full disk names no file
+                e.filename = e.filename or (str(dest) if e.errno else None)
                 raise
         finally:
             shutil.rmtree(tmp, ignore_errors=True)

@@ -1,6 +1,7 @@
 """What the notebook on files cannot show: a full disk, and locks between processes."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -12,8 +13,8 @@ from multilabel_nb.files import locked, write_atomically
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
     file = tmp_path / 'a.json'
     write_atomically(file, b'old')
-    monkeypatch.setattr(os, 'replace', lambda *_: (_ for _ in ()).throw(OSError('disk full')))
-    with pytest.raises(OSError, match='disk full'):
+    monkeypatch.setattr(os, 'replace', lambda *_: (_ for _ in ()).throw(OSError(28, 'disk full')))
+    with pytest.raises(OSError, match=re.escape(f"disk full: '{file}'")):
         write_atomically(file, b'new')
     assert [p.read_bytes() for p in tmp_path.iterdir()] == [b'old']
 

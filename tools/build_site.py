@@ -24,6 +24,7 @@ import checked_cells
 import figures
 import folding
 import nbformat
+import records
 import reference
 import rendered
 import vector
@@ -32,6 +33,7 @@ from execnb.nbio import read_nb
 from lessons import FIRST, ROOT, config, exported, notebook_files
 from nbdev.process import NBProcessor
 from nbdev.processors import hide_, hide_line, strip_ansi, strip_hidden_metadata
+from records import rows
 from rooms import ROOMS
 
 FOLDED = 30  # a cell with more lines than this is folded; one of nothing but imports or checks always
@@ -308,11 +310,6 @@ def fill(text, values, name):
     return re.sub(r'\{\{([\w ]+)\}\}', value, text)
 
 
-def rows(header, lines):
-    "A Markdown table."
-    return '\n'.join(['| ' + ' | '.join(header) + ' |', '|' + '---|' * len(header), *('| ' + ' | '.join(line) + ' |' for line in lines)])
-
-
 def pitfalls(files, cfg):
     "The block quotes of lessons that open with **Pitfall.**, each with a link to its place."
     lines = []
@@ -465,6 +462,9 @@ def assemble(root, src, cfg, entries):
         'stamps': stamp_table(files, cfg, entries),
         'tests': test_table(root),
         'pythons': pythons(root),
+        'mutants': records.mutants_text(root),
+        'settings': records.settings_text(root),
+        'coverage': records.coverage_text(root),
         'blob': blob(cfg),
         'fastai': re.search(r'fastai==(\S+)', cfg['fastai_requirements'])[1],
         'pitfalls': pitfalls(lessons, cfg),

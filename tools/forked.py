@@ -117,8 +117,8 @@ def traced(seen, names):
     sys.settrace(calls)
 
 
-def run_notebook(file, folder, trace=False):
-    "Why a notebook fails, or None; with `trace` its lines, too."
+def run_notebook(file, folder, trace=False, places=None):
+    "Why a notebook fails, or None; with `trace` its lines, too. A cell in `places` is compiled as part of that file, below its lines."
     from execnb.shell import CaptureShell
     from IPython.core.interactiveshell import InteractiveShell
     from nbval import plugin
@@ -139,8 +139,9 @@ def run_notebook(file, folder, trace=False):
         marks = dict([*plugin.find_comment_markers(cell.source), *(plugin.find_metadata_tags(cell.metadata) or [])])
         if cell.cell_type != 'code' or marks.get('skip'):
             continue
-        shell.compile.get_code_name = lambda *args, cell=cell: f'cell:{cell.id}'
-        outputs = [nbformat.from_dict(joined(o)) for o in shell.run(cell.source)]
+        name, lines = (places or {}).get(cell.id, (f'cell:{cell.id}', 0))
+        shell.compile.get_code_name = lambda *args, name=name: name
+        outputs = [nbformat.from_dict(joined(o)) for o in shell.run('#\n' * lines + cell.source)]
         if shell.exc and not marks.get('check_exception'):
             why = f'{type(shell.exc).__name__}: {str(shell.exc)[:200]}'
         elif marks.get('check', True) and not plugin.IPyNbCell.compare_outputs(like, outputs, plugin.coalesce_streams(cell.outputs)):

@@ -72,9 +72,10 @@ def atomic_write(path, data):
             f.write(data)
         os.chmod(name, 0o644)
         os.replace(name, path)
-    except BaseException:
+    except OSError as e:  # that of a full disk names no file
+        raise (OSError(e.errno, e.strerror, str(path)) if e.errno else e) from None
+    finally:
         Path(name).unlink(missing_ok=True)
-        raise
 
 
 # ---- executing

@@ -62,7 +62,13 @@ def section(text, cell):
     return begin, len(text) if following < 0 else following
 
 
-def owned(root=ROOT):
+def above(text, cell):
+    "How many lines a module has above the first line of a cell, as if it had the cell's directives, too."
+    head = next(n for n, line in enumerate(cell.source.splitlines(), 1) if line.strip() and not line.startswith('#|'))
+    return text[: section(text, cell.id)[0]].count('\n') + 1 - head
+
+
+def owned(root=ROOT, without=MACHINERY):
     "Exported cells of the notebooks that build the library: notebook, cell, module."
     for file in notebook_files(root):
         default = None
@@ -70,7 +76,7 @@ def owned(root=ROOT):
             default = next(iter(re.findall(r'^#\|\s*default_exp\s+(\S+)', cell.source, re.M)), default)
             if cell.cell_type == 'code' and is_exported(cell.source):
                 module = re.search(r'#\|\s*exporti?[ \t]*(\S*)', cell.source)[1] or default
-                if module.partition('.')[0] not in MACHINERY:
+                if module.partition('.')[0] not in without:
                     yield file.relative_to(root), cell, module
 
 
@@ -81,9 +87,7 @@ def mutants(only=(), root=ROOT):
         if only and module not in only:
             continue
         text = module_file(module, root).read_text(encoding='utf-8')
-        head = next(n for n, line in enumerate(cell.source.splitlines(), 1) if line.strip() and not line.startswith('#|'))
-        begin = section(text, cell.id)[0]
-        first = text[:begin].count('\n') + 1 - head
+        first = above(text, cell)
         for edit in edits(cell.source):
             line = first + edit.line
             name = f'{module}:{line}:{edit.kind}'
