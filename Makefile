@@ -24,13 +24,20 @@ N ?=
 SEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help course test test-slow mutants settings coverage real notebooks readme docs lab lint format lock clean
+.PHONY: help course gate test test-slow mutants settings coverage newest oldest real notebooks readme docs lab lint format lock clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 course: $(STAMP)  ## Execute every lesson on the embedded data and print what was learnt
 	@$(EMBEDDED) $(PY) tools/lessons.py course --jobs $(or $(JOBS),1) $(ONLY)
+
+# The form of things: what runs no notebook and needs no browser.
+GATE := tests/test_project.py tests/test_house.py tests/test_guide.py tests/test_types.py
+
+gate: $(STAMP)  ## The daily check, within a minute: style, types, exports in step, sizes, links, licence
+	@$(MAKE) --no-print-directory lint
+	$(EMBEDDED) $(PY) -m pytest -q $(GATE) -m 'not slow and not beyond_gate' -n $(or $(JOBS),2) --dist loadfile $(PYTEST_ARGS)
 
 test: $(STAMP)  ## Lint, re-run every notebook cell and compare its output, run the quick tests
 	@$(MAKE) --no-print-directory lint
@@ -47,6 +54,18 @@ settings: $(STAMP)  ## Run notebooks and tests under other settings, N times eac
 
 coverage: $(STAMP)  ## Say which lines and branches of the library the notebooks alone execute
 	@$(EMBEDDED) $(PY) tools/covered.py $(ONLY)
+
+# Each outside library is in one of these: fastai, torch, timm, pandas, scikit-learn, onnxruntime, polars. QUICK='nbs tests' runs all.
+QUICK ?= nbs/02_datasets.ipynb nbs/04_losses.ipynb nbs/05_metrics.ipynb nbs/08_inference.ipynb nbs/library/checks.ipynb \
+  nbs/library/heads.ipynb nbs/library/predictor.ipynb nbs/library/readers.ipynb nbs/library/splits.ipynb nbs/library/uncertainty.ipynb \
+  tests/test_backbones.py tests/test_door.py tests/test_house.py tests/test_losses.py tests/test_metrics.py tests/test_types.py
+HOLD ?=
+
+newest: $(STAMP)  ## Try the newest packages on a copy, on PYTHON: what changes, and what breaks
+	@$(EMBEDDED) $(PY) tools/versions.py newest --python "$(PYTHON)" --hold "$(HOLD)" $(QUICK)
+
+oldest: $(STAMP)  ## Likewise the oldest that settings.ini allows
+	@$(EMBEDDED) $(PY) tools/versions.py oldest --python "$(PYTHON)" --hold "$(HOLD)" $(QUICK)
 
 real: $(STAMP)  ## Run copies of the lessons on the real data under MULTILABEL_NB_DATA; write nothing back
 	@$(PY) tools/lessons.py real --jobs $(or $(JOBS),2) $(ONLY)
@@ -74,7 +93,7 @@ format: $(STAMP)  ## Mend style, notebooks included
 lock: $(VENV)/bin/uv  ## Resolve requirements.lock anew from settings.ini (UPGRADE=1 takes newer versions)
 	@if [ -f requirements.lock ]; then cp requirements.lock requirements.lock.new; fi
 	$(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --no-header --no-emit-index-url --no-annotate \
-	  --python-version $(NEEDS) --extra dev $(if $(UPGRADE),--upgrade) setup.py -o requirements.lock.new
+	  --python-version $(NEEDS) --extra dev $(if $(UPGRADE),--upgrade) $(LOCK_ARGS) setup.py -o requirements.lock.new
 	@mv requirements.lock.new requirements.lock
 
 clean:  ## Remove what was generated (the environment stays: delete .venv by hand)

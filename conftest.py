@@ -23,6 +23,7 @@ def pytest_addoption(parser):
 
 def pytest_configure(config):
     config.addinivalue_line('markers', 'slow: minutes rather than seconds; runs with --slow')
+    config.addinivalue_line('markers', 'beyond_gate: too long for `make gate`; runs in `make test`')
     # The stored outputs are those of the embedded data.
     os.environ.pop('MULTILABEL_NB_DATA', None)
     option = config.option

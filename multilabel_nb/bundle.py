@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -34,9 +34,6 @@ from .data_drift import ProbHistogram, as_histogram
 from .decisions import Calibration, Thresholds
 from .engines import start_engine, unwrap
 from .files import digest
-
-if TYPE_CHECKING:
-    from multilabel_nb.choosing import TunedThresholds
 
 # %% auto #0
 __all__ = ['digest_data', 'save_bundle']
@@ -278,7 +275,7 @@ def save_bundle(
     std: Sequence[float],  # as in `inference.preprocess`
     # in [0, 1]: a number, one per label, or by name (others 0.5); or from
     # `tune_thresholds`, or `Thresholds`: with calibration, all rules and scores
-    thresh: PerLabel | Thresholds | TunedThresholds = 0.5,
+    thresh: PerLabel | Thresholds | multilabel_nb.TunedThresholds = 0.5,
     exclusive: Sequence[Sequence[str]] = (),  # groups of which exactly one label is on
     calibration: Calibration | None = None,  # `scale` and `shift` of the logits
     # rows of named numbers: `model`, and the baselines it is to be held against

@@ -7,6 +7,7 @@ __all__ = ['row_labels', 'PILImageRGB', 'multilabel_datasets', 'multilabel_datal
 
 # %% ../nbs/02_datasets.ipynb #ba8c5165
 import warnings
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def multilabel_datasets(
     df: pd.DataFrame,
     folder: str | Path,  # where the image files lie
     vocab: list[str],  # labels in the order of the target's columns
-    splits: list[list[int]],  # `[train, valid]`, row positions
+    splits: Sequence[Iterable[int]],  # `[train, valid]`, row positions
     image_col: str | None = None,  # column that names the image; the first if None
     suffix: str | None = None,  # what a file name has after that, as in `image_path`
     ignore_nan: bool = False,  # let unknown labels pass; their targets are nan

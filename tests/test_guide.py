@@ -22,6 +22,7 @@ each_page = pytest.mark.parametrize('name', PAGES)
 each_task = pytest.mark.parametrize('name', sorted(set(PAGES) - LOOKED_UP))
 
 
+@pytest.mark.beyond_gate
 @pytest.mark.parametrize('name', sorted(set(PAGES) - LOOKED_UP - SLOW))
 def test_a_page_prints_what_it_says(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -73,6 +73,7 @@ WITHOUT = {
 }
 
 
+@pytest.mark.beyond_gate
 def test_library_imports_without_what_it_does_not_need():
     code = (
         'import importlib, json, sys\nout = {}\n'
@@ -89,6 +90,7 @@ def test_library_imports_without_what_it_does_not_need():
 # ---- names
 
 
+@pytest.mark.beyond_gate
 def test_every_public_name_comes_from_the_package_itself():
     listed = {}
     for name in MODULES:
@@ -151,7 +153,7 @@ def test_the_library_does_not_grow_unnoticed(record_property):
     count = {name: statements(file) for name, file in MODULES.items() if name.partition('.')[0] not in lessons.MACHINERY}
     told = [f'{name:<28}{n:>6}' for name, n in count.items()]
     record_property('statements of each room', '\n'.join([*told, f'{"in all":<28}{sum(count.values()):>6}']))
-    assert sum(count.values()) <= 4701
+    assert sum(count.values()) <= 4700
 
 
 def test_probabilities_are_checked_in_one_place():

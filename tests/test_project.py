@@ -1,5 +1,7 @@
 """The house in order: notebooks, modules, README, Makefile and workflows agree with each other and with the rules of a lesson."""
 
+import contextlib
+import functools
 import json
 import re
 import subprocess
@@ -55,6 +57,7 @@ def test_notebooks_modules_and_readme_are_in_step():
     assert not changed, f'run `make notebooks`: not what cleaning, exporting and rendering gives: {", ".join(map(str, changed))}'
 
 
+@pytest.mark.beyond_gate
 def test_out_of_step_is_noticed(tmp_path):
     """A module edited by hand, one that no notebook exports, a README and a notebook touched: each is named."""
     names = ['README.md', 'multilabel_nb/orphan.py', 'multilabel_nb/thresholds.py', 'nbs/index.ipynb']
@@ -99,6 +102,25 @@ def test_version_is_said_once():
     init = (ROOT / CONFIG['lib_path'] / '__init__.py').read_text()
     assert f"__version__ = '{CONFIG['version']}'" in init.replace('"', "'")
     assert f'## [{CONFIG["version"]}]' in (ROOT / 'CHANGELOG.md').read_text(encoding='utf-8')
+
+
+def test_licence_and_attribution_are_given():
+    """The licence of the code; whose weights and drawings are in it, and that in every lesson that shows scenes."""
+    assert re.match(r'\s+Apache License\s+Version 2\.0,', (ROOT / 'LICENSE').read_text(encoding='utf-8'))
+    assert CONFIG['license'] == 'apache2' and "license='Apache-2.0'" in (ROOT / 'setup.py').read_text(encoding='utf-8')
+    assert '\nlicense: Apache-2.0\n' in (ROOT / 'CITATION.cff').read_text(encoding='utf-8')
+    for file in (ROOT / 'README.md', ROOT / 'docs' / 'guide' / 'data.md'):
+        text = file.read_text(encoding='utf-8')
+        assert re.search(r'EfficientNet-Lite0.*Apache 2\.0', text), file.name
+        assert re.search(r'\[OpenMoji\]\(https://openmoji\.org/\).*CC BY-SA 4\.0', text), file.name
+    drawn = re.compile(r'^(?!def ).*\b(pascal_2007|bears)\(', re.M)  # their scenes are of its pictograms
+    said = {}
+    for file in LESSONS:
+        cells = code_cells(read(file))
+        pictures = any(kind.startswith('image/') for c in cells for o in c.outputs for kind in o.get('data', {}))
+        if pictures and any(drawn.search(c.source) for c in cells):
+            said[file.name] = bool(re.search(r'OpenMoji.*CC BY-SA 4\.0', '\n'.join(c.source for c in read(file).cells), re.S))
+    assert len(said) > 2 and all(said.values()), said
 
 
 # ---- the data is named honestly
@@ -254,15 +276,61 @@ def test_cells_are_short(file):
     assert not long, long[0]
 
 
+def without_code(text):
+    return re.sub(r'```.*?```', '', text, flags=re.S)
+
+
 def links(text):
-    return re.findall(r'\]\(([^)\s]+)\)', re.sub(r'```.*?```|`[^`\n]*`', '', text, flags=re.S))
+    return re.findall(r'\]\(((?:[^()\s]|\([^()\s]*\))+)\)', re.sub(r'`[^`\n]*`', '', without_code(text)))
 
 
-@pytest.mark.parametrize('file', [*NOTEBOOKS, *sorted(ROOT.glob('*.md'))], ids=lambda p: p.name)
+def words_of(file):
+    return '\n'.join(prose(read(file))) if file.suffix == '.ipynb' else file.read_text(encoding='utf-8')
+
+
+@functools.cache
+def anchors_of(file):
+    "Those of a page's headings, as JupyterLab and the site make them."
+    return {title.replace('`', '').strip().replace(' ', '-') for title in re.findall(r'^#+ (.+)$', without_code(words_of(file)), re.M)}
+
+
+def source_of(target, file):
+    """The file behind a relative link. A page of the site sees the notebooks beside it, and the reference, which the modules make."""
+    blob, _, rest = target.partition('{{blob}}/')
+    if not blob and rest:
+        return ROOT / rest
+    here = (file.parent / target).resolve()
+    if here.exists() or not here.is_relative_to(ROOT / 'docs'):
+        return here
+    at = here.relative_to(ROOT / 'docs')
+    if at.parts[0] != 'api':
+        return ROOT / 'nbs' / at
+    made_from = {'index': 'multilabel_nb/__init__.py', 'wishes': 'docs/wishes.toml'}
+    return ROOT / made_from.get(at.stem, f'multilabel_nb/{at.stem.replace(".", "/")}.py')
+
+
+PAGES = [*NOTEBOOKS, *sorted(ROOT.glob('*.md')), *sorted((ROOT / 'docs').rglob('*.md'))]
+
+
+@pytest.mark.parametrize('file', PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(file):
-    text = '\n'.join(prose(read(file))) if file.suffix == '.ipynb' else file.read_text(encoding='utf-8')
-    relative = [target for target in links(text) if not re.match(r'[a-z]+:|#', target)]
-    assert not [target for target in relative if not (file.parent / target.split('#')[0]).exists()]
+    """To a file that is there, and a heading that is in it."""
+    for target in links(words_of(file)):
+        if not re.match(r'[a-z]+:|\{\{git_url', target):
+            name, _, anchor = target.partition('#')
+            source = source_of(name, file) if name else file
+            assert source.exists(), target
+            assert not anchor or source.suffix not in {'.md', '.ipynb'} or anchor in anchors_of(source), target
+
+
+def test_a_link_that_leads_nowhere_is_noticed(tmp_path):
+    """A file that is not there, a heading that is not in it; a heading with a bracket and a link in code are no fault."""
+    page, gone = tmp_path / 'page.md', {'[x](gone.md)', '[x](page.md#Other)', '[x](#other)'}
+    for text in {*gone, '[x](#A-heading-(of-code))', '`[x](gone.md)`'}:
+        page.write_text(f'# A heading (of `code`)\n\n{text}\n')
+        anchors_of.cache_clear()
+        with pytest.raises(AssertionError) if text in gone else contextlib.nullcontext():
+            test_links_lead_somewhere(page)
 
 
 def test_home_page_names_every_lesson():

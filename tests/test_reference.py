@@ -4,11 +4,8 @@ import ast
 import inspect
 import json
 import re
-import subprocess
 import sys
 import tomllib
-import types
-import typing
 
 import nbformat
 import pytest
@@ -34,18 +31,6 @@ def shelf():
 
 # ---- types
 
-# What has no type: options that are handed on, JSON, and rows, since fastai takes the type of a getter for what it accepts.
-UNTYPED = {('page_parts', 'data'), ('row_labels', 'row'), ('image_path', 'row'), ('multilabel_learner', '**settings')}
-
-
-def test_public_signatures_name_their_types():
-    """`Any` is for options that are handed on, and for what JSON holds."""
-    untyped = set()
-    for module in MODULES:
-        for path, name in api_pages.documented(module):
-            untyped |= {(path, p.name) for p in name.params if p.type in ('', 'Any') and not (p.type and p.name.startswith('*'))}
-    assert untyped == UNTYPED
-
 
 def test_types_are_shown_as_they_are_written():
     """What `ArrayLike` stands for fills lines: `help` and editors show the name."""
@@ -55,22 +40,6 @@ def test_types_are_shown_as_they_are_written():
         str(inspect.signature(multilabel_nb.above))
         == "(probs: 'ArrayLike', thresh: 'PerLabel' = 0.5, vocab: 'Sequence[str] | None' = None) -> 'np.ndarray'"
     )
-
-
-def test_types_import_nothing_and_can_be_evaluated():
-    """A name of a type costs no import of torch, pandas or matplotlib, and `get_type_hints` reads it."""
-    code = (
-        'import sys, typing\nfrom multilabel_nb import checks, decisions, engines, inference, predictor\n'
-        'hints = typing.get_type_hints(checks.check_pair), typing.get_type_hints(inference.predict_probs)\n'
-        'assert not {"torch", "pandas", "matplotlib", "polars"} & {*sys.modules}, "imported"\nprint(hints[1]["model"])'
-    )
-    out = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, check=True, cwd=ROOT).stdout
-    assert out.strip() == 'typing.Any'
-    functions = [f for name in multilabel_nb.__all__ if isinstance(f := getattr(multilabel_nb, name), types.FunctionType)]
-    assert len(functions) > 100
-    for function in functions:
-        if function.__name__ != 'save_bundle':  # names a class of a room that it does not import
-            typing.get_type_hints(function)
 
 
 def test_what_a_type_means_is_said_on_the_first_page():

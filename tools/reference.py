@@ -70,7 +70,7 @@ def type_links(modules):
 def typed(text, links):
     "A type as HTML, the names in it that have a page as links."
     linked = lambda m: f'<a href="{links[m[1]]}">{m[0]}</a>' if m[1] in links else m[0]  # noqa: E731
-    shown = re.sub(r'(?<![.\w])(?:pd\.|torch\.|nn\.)?([A-Z]\w+)', linked, escape(text, quote=False))
+    shown = re.sub(r'(?<![.\w])(?:pd\.|torch\.|nn\.|multilabel_nb\.)?([A-Z]\w+)', linked, escape(text, quote=False))
     return f'<code class="type">{shown}</code>'
 
 

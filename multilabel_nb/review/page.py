@@ -57,7 +57,8 @@ class LabelReview(HtmlPage):
 # %% ../../nbs/library/review.ipynb #9451b51a
 def review_page(
     suspects: pd.DataFrame,  # from `suspect_labels`, or the rows of it to look at
-    images: Sequence,  # one for each row of the targets: file, PIL image or array
+    # one for each row of the targets: file, PIL image or array
+    images: Sequence | np.ndarray,
     title: str = 'Suspected labels',  # says which data this is
     size: int = 320,  # pixels of the longer side that a picture keeps at most
 ) -> LabelReview:  # shown by a notebook; `.save(path)` writes a page
