@@ -306,7 +306,19 @@ def notebook_page(file, root, cfg, known, entries):
     if up(file, cfg):
         nb.cells = with_anchors(nb, set(built))
     nb.cells = [c for cell in nb.cells for c in (cores.get(cell.id), cell) if c]
+    add_part(nb.cells, root / 'docs' / 'parts' / f'{file.stem}.html')
     return nb
+
+
+def add_part(cells, part):
+    "Put what answers at once in the page, if a lesson has such a part, behind the cell that its first line names."
+    if not part.exists():
+        return
+    first, _, html = part.read_text(encoding='utf-8').partition('\n')
+    places = [f'<!-- behind cell {cell.id} -->' for cell in cells]
+    if first not in places:
+        raise Broken(f'{part.name}: its first line must name a cell of the lesson, <!-- behind cell ID -->; it is {first}')
+    cells.insert(places.index(first) + 1, nbformat.v4.new_markdown_cell(f'```{{raw}} html\n{html}```', id='part'))
 
 
 # ---- pages that are filled in
