@@ -71,7 +71,7 @@ def seen(explorer):
 def threshold(explorer):
     "What the slider says: the same to the eye and to a screen reader."
     shown = explorer.locator('output').inner_text()
-    assert explorer.locator(SLIDER).get_attribute('aria-valuetext') == shown
+    assert explorer.get_by_role('slider', name='threshold').get_attribute('aria-valuetext') == shown
     assert float(explorer.locator('.at').get_attribute('x1')) == round(100 * float(shown))
     return float(shown)
 

@@ -159,7 +159,10 @@ def _html(title: str, start: int, data: dict, images: list) -> str:
     figures = ''.join(_figure(picture, image, start) for picture, image in pairs)
     # the second: or JupyterLab takes the arrow keys for itself
     keys = 'autocomplete="off" data-lm-suppress-shortcuts="true"'
-    slider = f'<input type="range" min="0" max="100" step="1" value="{start}" {keys}>'
+    slider = (  # named: a label names the first thing in it, here the output
+        '<input aria-label="threshold" type="range" min="0" max="100" step="1" '
+        f'value="{start}" {keys}>'
+    )
     cost = f'<input type="number" min="0" step="any" value="1" {keys}>'
     return (
         f'<div class="threshold-explorer">{style}'
