@@ -19,6 +19,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 from PIL import Image
 from test_site import built_pages
 
+from multilabel_nb.costs import decision_cost
 from multilabel_nb.explorer.page import threshold_explorer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,6 +32,7 @@ pytestmark = pytest.mark.slow
 
 VOCAB = ['agriculture', 'clear', 'cloudy', '</script><b>"x" & \'y\'</b>', 'primary']
 ROWS = [3, 0, 39]
+SLIDER = 'input[type=range]'
 
 
 def made_up(seed=0):
@@ -69,7 +71,7 @@ def seen(explorer):
 def threshold(explorer):
     "What the slider says: the same to the eye and to a screen reader."
     shown = explorer.locator('output').inner_text()
-    assert explorer.locator('input').get_attribute('aria-valuetext') == shown
+    assert explorer.get_by_role('slider', name='threshold').get_attribute('aria-valuetext') == shown
     assert float(explorer.locator('.at').get_attribute('x1')) == round(100 * float(shown))
     return float(shown)
 
@@ -99,7 +101,7 @@ def test_the_explorer_follows_the_keyboard(page_of_one):
 
 def test_at_every_threshold_the_page_shows_what_python_counts(page_of_one):
     page, explorer, probs, targs = page_of_one
-    explorer.locator('input').press('Home')
+    explorer.locator(SLIDER).press('Home')
     for at in range(101):
         assert threshold(explorer) == at / 100
         assert seen(explorer) == expected(probs, targs, at / 100), at
@@ -108,7 +110,7 @@ def test_at_every_threshold_the_page_shows_what_python_counts(page_of_one):
 
 def test_the_explorer_follows_the_mouse(page_of_one):
     page, explorer, probs, targs = page_of_one
-    box = explorer.locator('input').bounding_box()
+    box = explorer.locator(SLIDER).bounding_box()
     at = lambda share: (box['x'] + share * box['width'], box['y'] + box['height'] / 2)  # noqa: E731
     found = []
     page.mouse.move(*at(0.5))
@@ -126,10 +128,34 @@ def test_the_explorer_follows_the_mouse(page_of_one):
 def test_the_marker_stands_over_the_thumb(page_of_one):
     """So that a curve is read where the slider is."""
     page, explorer, *_ = page_of_one
-    slider = explorer.locator('input').bounding_box()
+    slider = explorer.locator(SLIDER).bounding_box()
     for key, edge in (('Home', 8), ('End', slider['width'] - 8)):
-        explorer.locator('input').press(key)
+        explorer.locator(SLIDER).press(key)
         assert abs(explorer.locator('.at').bounding_box()['x'] - (slider['x'] + edge)) < 2
+
+
+def test_the_explorer_adds_up_costs(page_of_one):
+    """As `decision_cost` does, at the slider's threshold and at the best one; by keyboard."""
+    page, explorer, probs, targs = page_of_one
+
+    def total(thresh, fp_cost, fn_cost):
+        return decision_cost(probs, targs, thresh, fn_cost, fp_cost).sum() * len(probs)
+
+    best = []
+    for fp_cost, fn_cost in ((1, 1), (1, 5), (2.5, 0.5), (0, 3)):
+        for name, cost in {'cost of a false alarm': fp_cost, 'cost of a miss': fn_cost}.items():
+            explorer.get_by_label(name).fill(str(cost))
+        totals = [total(at / 100, fp_cost, fn_cost) for at in range(101)]
+        for key in ('Home', 'ArrowRight', 'PageUp', 'End', 'PageDown'):
+            explorer.locator(SLIDER).press(key)
+            told = re.fullmatch(r'total cost (\S+); lowest (\S+), at threshold (\S+)', explorer.locator('.total').inner_text())
+            now, lowest, at = map(float, told.groups())
+            assert now == pytest.approx(total(threshold(explorer), fp_cost, fn_cost)) and lowest == pytest.approx(min(totals))
+            assert totals[round(100 * at)] == pytest.approx(lowest)
+        best.append(at)
+    assert best[3] < best[1] <= best[0] < best[2]  # costly misses: a lower threshold; costly false alarms: a higher one
+    explorer.get_by_label('cost of a miss').fill('')
+    assert 'total cost 0; lowest 0' in explorer.locator('.total').inner_text()
 
 
 def test_two_explorers_on_a_page_do_not_disturb_each_other(new_page, tmp_path):
@@ -141,7 +167,7 @@ def test_two_explorers_on_a_page_do_not_disturb_each_other(new_page, tmp_path):
     page.goto((tmp_path / 'page.html').as_uri())
     explorers = page.locator('.threshold-explorer').all()
     for explorer, key in zip(explorers, ('Home', 'End', 'ArrowLeft'), strict=True):
-        explorer.locator('input').press(key)
+        explorer.locator(SLIDER).press(key)
     shown = [(threshold(explorer), seen(explorer)) for explorer in explorers]
     assert shown == [(0.0, expected(probs, targs, 0.0)), (1.0, expected(probs, targs, 1.0)), (0.49, expected(*other, 0.49))]
     ids = page.locator('[id]').evaluate_all('all => all.map(x => x.id)')
@@ -174,7 +200,7 @@ def assert_readable(explorer, dark):
     style = '(all, name) => all.map(x => getComputedStyle(x)[name])'
     texts = explorer.locator('b, label, output, dt, dd, figcaption, li, p span').evaluate_all(style, 'color')
     lines = explorer.locator('polyline, .at').evaluate_all(style, 'stroke')
-    edges = explorer.locator('p span').evaluate_all(style, 'borderLeftColor')
+    edges = explorer.locator('.legend span').evaluate_all(style, 'borderLeftColor')
     assert len(texts) > 20 and len(lines) == 4 and len(set(edges)) == 3
     assert min(contrast(text, background) for text in texts) >= 4.5
     assert min(contrast(line, background) for line in [*lines, *edges]) >= 3
@@ -313,12 +339,12 @@ def test_the_explorer_works_in_jupyterlab(lab, new_page):
     ran = run_all(page, address, 'explorer.ipynb', 60)
     assert [output['output_type'] for cell in ran for output in cell['outputs']] == ['execute_result']
     explorer = page.locator('.jp-OutputArea-output .threshold-explorer')
-    explorer.locator('input').focus()
+    explorer.locator(SLIDER).focus()
     for key, thresh in KEYS:
         page.keyboard.press(key)
         assert threshold(explorer) == thresh and seen(explorer) == expected(probs, targs, thresh), key
     assert_laid_out(explorer)
-    box = explorer.locator('input').bounding_box()
+    box = explorer.locator(SLIDER).bounding_box()
     page.mouse.click(box['x'] + 0.3 * box['width'], box['y'] + box['height'] / 2)
     assert abs(threshold(explorer) - 0.3) < 0.03 and seen(explorer) == expected(probs, targs, threshold(explorer))
     for theme in ('Dark', 'Light'):

@@ -119,7 +119,7 @@ def test_the_threshold_moves_at_once(home, site):
     assert max(abs(shown[name] - probs[name]) for name in probs) < 1e-3 and list(shown.values()) == sorted(shown.values(), reverse=True)
     truth = set(about['labels'])
     assert set_of(text(home, '.one-tile .truth')) == truth
-    slider = home.locator('.one-tile input')
+    slider = home.locator('.one-tile').get_by_role('slider', name='Threshold')
     slider.focus()
     tallies = set()
     for key, thresh in (('Home', 0.0), ('ArrowRight', 0.01), ('End', 1.0), ('ArrowLeft', 0.99), *[('PageDown', None)] * 9):

@@ -19,6 +19,7 @@ from xml.etree import ElementTree
 import nbformat
 import numpy as np
 import pytest
+import yaml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from packaging.requirements import Requirement
 from PIL import Image
@@ -565,9 +566,7 @@ def imported(file):
                     yield node.module.split('.')[0]
 
 
-def test_what_colab_is_told_to_install_is_what_lessons_import():
-    text = build_site.fill((ROOT / 'docs' / 'open.md').read_text(encoding='utf-8'), {**CONFIG, 'blob': '', 'fastai': ''}, 'open.md')
-    assert f'%pip install -q "multilabel_nb[lessons] @ git+{CONFIG["git_url"]}@{CONFIG["branch"]}"' in text
+def test_what_colab_installs_is_what_lessons_import():
     brought = closure([*CONFIG['requirements'].split(), *CONFIG['lessons_requirements'].split()]) | {'multilabel-nb', 'ipython'}
     packages = packages_distributions()
     for file in build_site.notebooks(ROOT, CONFIG)[0]:
@@ -575,6 +574,41 @@ def test_what_colab_is_told_to_install_is_what_lessons_import():
         needed = {name: packages[name] for name in set(imported(file)) - optional - sys.stdlib_module_names}
         missing = [name for name, dists in needed.items() if not {re.sub(r'[-_.]+', '-', d).lower() for d in dists} & brought]
         assert not missing, f'{file.name} imports {missing}, which [lessons] does not bring'
+
+
+def test_colab_opens_a_file_that_begins_with_the_install_line(project, tmp_path):
+    """Where the button leads after the workflow has published the site, by its own commands, to a repository on this disk."""
+    first = project / 'nbs' / '00_first.ipynb'
+    write(project / 'nbs' / '02_figures.ipynb', [new_markdown_cell('# Figures\n\n> Of files'), new_code_cell("Path('benchmarks')")])
+    build_site.write_for_colab(project, tmp_path / 'site', CONFIG)
+    jobs = yaml.safe_load((ROOT / '.github' / 'workflows' / 'site.yml').read_text(encoding='utf-8'))['jobs']
+    (step,) = [step for step in jobs['publish']['steps'] if step.get('name') == 'colab']
+    git = ['git', '-C', str(tmp_path / 'host.git')]
+    subprocess.run(['git', 'init', '--quiet', '--bare', git[2]], check=True)
+    env = {**os.environ, 'REPOSITORY': git[2], 'GITHUB_SHA': 'abc'}
+    subprocess.run(['bash', '-e', '-c', step['run']], check=True, cwd=tmp_path, env=env)
+
+    for file in (first, project / 'nbs' / 'library' / 'standins_planet.ipynb'):
+        link = re.search(r'\[Colab\]\((.+?)\)', build_site.ways_in(file, CONFIG))[1]
+        owner, _, inside = link.partition('/blob/')
+        branch, _, path = inside.partition('/')
+        assert owner == f'https://colab.research.google.com/github/{CONFIG["user"]}/{CONFIG["repo"]}'
+        shown = subprocess.run([*git, 'show', f'{branch}:{path}'], check=True, capture_output=True, text=True).stdout
+        install, *others = nbformat.reads(shown, as_version=4).cells
+        wanted = f'%pip install -q "{CONFIG["lib_name"]}[lessons] @ git+{CONFIG["git_url"]}@{CONFIG["branch"]}"'
+        assert install.cell_type == 'code' and install.source.splitlines()[-1] == wanted
+        assert [c.source for c in others] == [c.source for c in nbformat.read(file, as_version=4).cells]
+        assert not any(c.get('outputs') for c in others)
+    listed = subprocess.run([*git, 'ls-tree', '-r', '--name-only', branch], check=True, capture_output=True, text=True).stdout.split()
+    assert len(listed) == 4 and '[Colab]' not in build_site.ways_in(project / 'nbs' / '02_figures.ipynb', CONFIG)
+
+
+def test_the_page_says_where_to_answer_its_exercises(project, known):
+    file = project / 'nbs' / '00_first.ipynb'
+    write(file, [*first_lesson(), new_markdown_cell('## Exercises\n\nWrite.')])
+    shown = build_site.notebook_page(file, project, CONFIG, known, {}).cells[-1].source
+    link = re.search(r'\[Colab\]\(.+?\)', build_site.ways_in(file, CONFIG))[0]
+    assert shown.startswith('## Exercises\n\nWrite.\n\n') and 'does not run Python' in shown and link in shown
 
 
 # ---- in a browser
@@ -762,7 +796,7 @@ def test_every_lesson_can_be_opened_taken_along_and_mended(site):
         text = (site / place).with_suffix('.html').read_text(encoding='utf-8')
         path = f'{CONFIG["branch"]}/{CONFIG["nbs_path"]}/{place}'
         assert f'href="{up}open.html#in-jupyterlab"' in text and f'href="{CONFIG["git_url"]}/edit/{path}"' in text
-        colab = f'href="https://colab.research.google.com/github/{CONFIG["user"]}/{CONFIG["repo"]}/blob/{path}"'
+        colab = f'href="https://colab.research.google.com/github/{CONFIG["user"]}/{CONFIG["repo"]}/blob/{build_site.COLAB}/{place}"'
         assert colab in text or "'benchmarks'" in file.read_text(encoding='utf-8')
         (taken,) = re.findall(rf'href="{up}(_downloads/[^"]+/{file.name})"', text)
         got, cells = (nbformat.read(where, as_version=4).cells for where in (site / taken, file))

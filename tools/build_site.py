@@ -40,6 +40,7 @@ FOLDED = 30  # a cell with more lines than this is folded; one of nothing but im
 TO_LINTERS = re.compile(r'  # (noqa: \w+|fmt: skip)$|(?<=  # )noqa: \w+  ', re.M)  # words for another reader; a reason behind them stays
 FENCED = re.compile(r'(```.*?```|\$\$.*?\$\$)', re.S)
 HOME = 'index.ipynb'
+COLAB = 'colab'  # a folder of the site; the workflow that publishes it makes it a branch of the repository too
 
 
 class Broken(SystemExit):
@@ -179,19 +180,31 @@ def site_links(text, file, root, cfg):
     return ''.join(p if i % 2 else re.sub(r'(\])\(([^)\s]+)\)', moved, p) for i, p in enumerate(parts))
 
 
-def ways_in(file, cfg, alone):
-    "The line under a lesson's title: run it, take it along, mend it. In Colab runs what can run `alone`, without the project's files."
-    path, root = f'{cfg["nbs_path"]}/{place(file, cfg)}', up(file, cfg)
+def colab(file, cfg):
+    "A link that opens a notebook in Colab, and one to what it needs there; none for one that reads the project's files."
+    if any("'benchmarks'" in c.source for c in nbformat.read(file, as_version=4).cells if c.cell_type == 'code'):
+        return []
     repo = cfg['git_url'].partition('://')[2].partition('/')[2]
-    hosted = f'https://colab.research.google.com/github/{repo}/blob/{cfg["branch"]}/{path}'
-    colab = f'[Colab]({hosted}) ([what it needs]({root}open.md#In-Colab))'
+    hosted = f'https://colab.research.google.com/github/{repo}/blob/{COLAB}/{place(file, cfg)}'
+    return [f'[Colab]({hosted}) ([what it needs]({up(file, cfg)}open.md#In-Colab))']
+
+
+def ways_in(file, cfg):
+    "The line under a lesson's title: run it, take it along, mend it."
+    path, top = f'{cfg["nbs_path"]}/{place(file, cfg)}', up(file, cfg)
     links = [
-        f'[JupyterLab]({root}open.md#In-JupyterLab)',
-        *([colab] if alone else []),
+        f'[JupyterLab]({top}open.md#In-JupyterLab)',
+        *colab(file, cfg),
         f'{{download}}`Download </files/{place(file, cfg)}>`',
         f'[Edit this page]({blob(cfg, "edit")}/{path})',
     ]
     return ':::{container} ways-in\n' + ' · '.join(links) + '\n:::'
+
+
+def where_to_answer(file, cfg):
+    "The line above the exercises: this page runs nothing, so where to answer them."
+    links = ' · '.join([*colab(file, cfg), f'[JupyterLab on your computer]({up(file, cfg)}open.md#In-JupyterLab)'])
+    return f':::{{container}} ways-in\n**This page does not run Python.** To answer the exercises, open this lesson in {links}.\n:::'
 
 
 # ---- one notebook
@@ -286,14 +299,28 @@ def notebook_page(file, root, cfg, known, entries):
     nb.metadata = {'kernelspec': nb.metadata.get('kernelspec', {}), 'language_info': {'name': 'python', 'pygments_lexer': 'ipython3'}}
     title_of(nb)
     head = [nb.cells[0].source]
+    for cell in nb.cells:
+        if cell.source.startswith('## Exercises\n'):
+            cell.source += f'\n\n{where_to_answer(file, cfg)}'
     if file.name != HOME:
-        alone = not any("'benchmarks'" in c.source for c in nb.cells if c.cell_type == 'code')
-        head += [ways_in(file, cfg, alone), f':::{{container}} stamp\n{verified.stamp(file, entries)}\n:::']
+        head += [ways_in(file, cfg), f':::{{container}} stamp\n{verified.stamp(file, entries)}\n:::']
     nb.cells[0].source = '\n\n'.join(head)
     if up(file, cfg):
         nb.cells = with_anchors(nb, set(built))
     nb.cells = [c for cell in nb.cells for c in (cores.get(cell.id), cell) if c]
+    add_part(nb.cells, root / 'docs' / 'parts' / f'{file.stem}.html')
     return nb
+
+
+def add_part(cells, part):
+    "Put what answers at once in the page, if a lesson has such a part, behind the cell that its first line names."
+    if not part.exists():
+        return
+    first, _, html = part.read_text(encoding='utf-8').partition('\n')
+    places = [f'<!-- behind cell {cell.id} -->' for cell in cells]
+    if first not in places:
+        raise Broken(f'{part.name}: its first line must name a cell of the lesson, <!-- behind cell ID -->; it is {first}')
+    cells.insert(places.index(first) + 1, nbformat.v4.new_markdown_cell(f'```{{raw}} html\n{html}```', id='part'))
 
 
 # ---- pages that are filled in
@@ -634,8 +661,27 @@ def forward(page, anchors):
     )
 
 
+def for_colab(file, cfg):
+    "A notebook that Colab opens from an empty machine: its first cell installs the library, and what lessons import."
+    install = f'%pip install -q "{cfg["lib_name"]}[lessons] @ git+{cfg["git_url"]}@{cfg["branch"]}"'
+    says = '# First run this cell. When it has ended: Runtime, Restart session. Then run the cells below.'
+    nb = bare(file)
+    nb.cells.insert(0, nbformat.v4.new_code_cell(f'{says}\n{install}', id='install'))
+    return nb
+
+
+def write_for_colab(root, out, cfg):
+    "Write each notebook that Colab can run, for Colab."
+    for file in sum(notebooks(root, cfg), []):
+        if colab(file, cfg):
+            to = out / COLAB / place(file, cfg)
+            to.parent.mkdir(parents=True, exist_ok=True)
+            nbformat.write(for_colab(file, cfg), to)
+
+
 def finish(root, out, cfg):
-    "Add the files that hosts, search engines and old links ask for."
+    "Add the files that hosts, search engines, Colab and old links ask for."
+    write_for_colab(root, out, cfg)
     (out / 'sitemap.xml').write_text(sitemap(out, cfg), encoding='utf-8')
     (out / 'robots.txt').write_text(f'User-agent: *\nAllow: /\nSitemap: {home_url(cfg)}sitemap.xml\n', encoding='utf-8')
     (out / 'llms.txt').write_text(llms(root, cfg), encoding='utf-8')

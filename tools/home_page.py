@@ -6,7 +6,7 @@ from pathlib import Path
 TILE = """<img class="dark-light" src="live/{file}" width="{width}" height="{height}"
       alt="A tile of forest seen from above, drawn by code. It shows: {labels}.">
     <label class="control" hidden>Threshold <output aria-live="off">0.50</output>
-      <input type="range" min="0" max="1" step="0.01" value="0.5" autocomplete="off"></label>
+      <input type="range" aria-label="Threshold" min="0" max="1" step="0.01" value="0.5" autocomplete="off"></label>
     <div class="said" hidden><p aria-live="polite"><b>Predicted:</b> <span class="answer"></span></p></div>
     <p><b>True labels:</b> <span class="truth">{labels}</span></p>
     <p class="tally"></p>

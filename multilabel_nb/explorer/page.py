@@ -151,21 +151,28 @@ def page_parts(
 # %% ../../nbs/library/explorer.ipynb #7034c151
 def _html(title: str, start: int, data: dict, images: list) -> str:
     style, script = page_parts('multilabel_nb.explorer', data)
-    legend = ''
-    for state, mark in _MARKS.items():
-        legend += f'<span class="{state.replace(" ", "-")}">{mark} {state}</span>'
+    legend = ''.join(
+        f'<span class="{state.replace(" ", "-")}">{mark} {state}</span>'
+        for state, mark in _MARKS.items()
+    )
     pairs = zip(data['pictures'], images or [None] * len(data['pictures']), strict=True)
     figures = ''.join(_figure(picture, image, start) for picture, image in pairs)
-    # the last attribute: or JupyterLab takes the arrow keys for itself
-    slider = (
-        f'<input type="range" min="0" max="100" step="1" value="{start}" '
-        'autocomplete="off" data-lm-suppress-shortcuts="true">'
+    # the second: or JupyterLab takes the arrow keys for itself
+    keys = 'autocomplete="off" data-lm-suppress-shortcuts="true"'
+    slider = (  # named: a label names the first thing in it, here the output
+        '<input aria-label="threshold" type="range" min="0" max="100" step="1" '
+        f'value="{start}" {keys}>'
     )
-    output = f'<output>{data["thresholds"][start]}</output>'
+    cost = f'<input type="number" min="0" step="any" value="1" {keys}>'
     return (
         f'<div class="threshold-explorer">{style}'
-        f'<p><b>{escape(title)}</b></p><label>threshold {output}{slider}</label>'
-        f'{_curves(data, start)}{_score_list(data, start)}<p>{legend}</p>'
+        f'<p><b>{escape(title)}</b></p>'
+        f'<label>threshold <output>{data["thresholds"][start]}</output>{slider}</label>'
+        f'{_curves(data, start)}{_score_list(data, start)}'
+        f'<p class="costs" hidden><label>cost of a false alarm {cost}</label> '
+        f'<label>cost of a miss {cost}</label> <span class="total" aria-live="polite">'
+        '</span></p>'
+        f'<p class="legend">{legend}</p>'
         f'<div class="pictures">{figures}</div>'
         f'<noscript>{_score_table(data)}</noscript>'
         f'{script}</div>'
