@@ -109,6 +109,9 @@ with tempfile.TemporaryDirectory() as tmp:
         assert verdict['killed_by'] == killed_by, verdict
     assert verdict['how'] == 'out of time'
     assert (folder / fault.notebook).read_bytes() == (mutants.ROOT / fault.notebook).read_bytes()
+    with_plots = Path('nbs/library/table_plots.ipynb')
+    found = mutants.forked(lambda: mutants.run_notebook(with_plots, folder), 60)
+    assert found['why'] is None, found
 """
 
 
