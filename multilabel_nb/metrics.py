@@ -23,8 +23,7 @@ from multilabel_nb.checks import (
 )
 
 # %% auto #0
-__all__ = ['accuracy_multi', 'all_negative_accuracy', 'constant_prediction', 'constant_accuracy', 'average_precision',
-           'mean_average_precision', 'multilabel_confusion_matrix', 'FromLogits']
+__all__ = ['accuracy_multi', 'all_negative_accuracy', 'constant_prediction', 'constant_accuracy', 'average_precision', 'mean_average_precision', 'multilabel_confusion_matrix', 'FromLogits', 'average_scores', 'fbeta_score', 'hamming_loss', 'exact_match']
 
 # %% ../nbs/05_metrics.ipynb #442135af
 def _decided(
@@ -308,3 +307,154 @@ class FromLogits:
         targs: ArrayLike,  # targets, `(N, C)`, 0 or 1
     ) -> float:  # what the metric returns
         return self.metric(logits.sigmoid(), targs, **self.options)
+
+# %% ../nbs/library/metric_averages.ipynb #ebceb8f6
+_averages = ('micro', 'macro', 'weighted', 'samples')
+
+
+def _mean(scores: np.ndarray, weights: ArrayLike = 1) -> np.ndarray:
+    # over the last axis, of what is not nan; unweighted where no weight is left
+    said = ~np.isnan(scores)
+    weights = weights * said
+    weights = np.where(weights.any(-1, keepdims=True), weights, said)
+    return _ratio((np.nan_to_num(scores) * weights).sum(-1), weights.sum(-1), np.nan)
+
+
+def _averaged(
+    on: np.ndarray, pair: tuple, average: str, beta: float, zero_division: float = 0
+) -> np.ndarray:
+    # precision, recall and F-beta in one of the averages
+    if average not in _averages:
+        allowed = ', '.join(_averages)
+        raise ValueError(f'average must be one of {allowed}, got {average!r}')
+    if not 0 < beta < np.inf:
+        raise ValueError(f'beta must be a number above 0, got {beta}')
+    axis = {'micro': None, 'samples': 1}.get(average, 0)
+    tp, fp, fn = _counts(on, pair, axis)
+    scores = _precision_recall_f(tp, fp, fn, beta, zero_division)
+    if average == 'micro':
+        return scores
+    if average == 'samples':
+        return _mean(scores[:, pair.known.any(1)])
+    return _mean(scores, tp + fn if average == 'weighted' else 1)
+
+
+def _warn_zeros(pair: tuple, zero_division: float = 0) -> None:
+    if not np.isnan(zero_division):
+        text = f'the macro mean counts as {zero_division:g} what no row carries:'
+        _warn(text, ~pair.targs.any(0), pair.vocab)
+
+# %% ../nbs/library/metric_averages.ipynb #49831dc7
+def average_scores(
+    probs: ArrayLike,  # probabilities in [0, 1], `(N, C)`: array, tensor or frame
+    targs: ArrayLike,  # targets, `(N, C)`, 0 or 1 (nan where unknown)
+    thresh: PerLabel = 0.5,  # in [0, 1]: one number, one per label `(C,)`, or by name
+    beta: float = 1.0,  # above 0: recall weighs beta squared times what precision does
+    vocab: Sequence[str] | None = None,  # C names; those of a frame if None
+    ignore_nan: bool = False,  # leave out targets that are nan; else they are an error
+    zero_division: float = 0,  # 0, 1 or nan (left out): a ratio of nothing to nothing
+) -> pd.DataFrame:  # columns `precision`, `recall`, `f1` (or `f2`, for `beta=2`)
+    """Precision, recall and F-beta in four averages, a row each.
+
+    Rows micro, macro, weighted, samples. A ratio with nothing to divide by is
+    `zero_division`, as in scikit-learn. Warns (`UserWarning`), unless it is nan, with
+    the names of labels that no row carries: they distort the macro mean. Formulas:
+    "Multiclass and multilabel classification" in scikit-learn's user guide
+    (https://scikit-learn.org/stable/modules/model_evaluation.html).
+
+    Raises
+    ------
+    ValueError
+        As `accuracy_multi`, if `beta` is not above 0 or `zero_division` another number.
+
+    Example
+    -------
+    >>> average_scores([[0.9, 0.2], [0.6, 0.4]], [[1, 0], [0, 1]])['recall'].tolist()
+    [0.5, 0.5, 0.5, 0.5]
+    """
+    on, pair = _decided(probs, targs, thresh, vocab, ignore_nan)
+    options = beta, zero_division
+    rows = {average: _averaged(on, pair, average, *options) for average in _averages}
+    _warn_zeros(pair, zero_division)
+    columns = ['precision', 'recall', f'f{beta:g}']
+    return pd.DataFrame.from_dict(rows, orient='index', columns=columns)
+
+# %% ../nbs/library/metric_averages.ipynb #56e96947
+def fbeta_score(
+    probs: ArrayLike,  # probabilities in [0, 1], `(N, C)`: array, tensor or frame
+    targs: ArrayLike,  # targets, `(N, C)`, 0 or 1 (nan where unknown)
+    thresh: PerLabel = 0.5,  # in [0, 1]: one number, one per label `(C,)`, or by name
+    beta: float = 2.0,  # above 0: recall weighs beta squared times what precision does
+    average: str = 'samples',  # 'micro', 'macro', 'weighted' or 'samples'
+    vocab: Sequence[str] | None = None,  # C names; those of a frame if None
+    ignore_nan: bool = False,  # leave out targets that are nan; else they are an error
+    zero_division: float = 0,  # 0, 1 or nan (left out): a ratio of nothing to nothing
+) -> float:  # 0 to 1
+    """F-beta in one average; by default the F2 over images of the Planet competition.
+
+    The competition: https://www.kaggle.com/c/planet-understanding-the-amazon-from-space.
+    Warns (`UserWarning`) as `average_scores` does, if `average` is 'macro'.
+
+    Raises
+    ------
+    ValueError
+        As `average_scores`, and if `average` is unknown.
+
+    Example
+    -------
+    >>> round(fbeta_score([[0.9, 0.2], [0.6, 0.8]], [[1, 1], [1, 1]]), 4)
+    0.7778
+    """
+    on, pair = _decided(probs, targs, thresh, vocab, ignore_nan)
+    score = _averaged(on, pair, average, beta, zero_division)[2]
+    if average == 'macro':
+        _warn_zeros(pair, zero_division)
+    return float(score)
+
+# %% ../nbs/library/metric_averages.ipynb #d11589f6
+def hamming_loss(
+    probs: ArrayLike,  # probabilities in [0, 1], `(N, C)`: array, tensor or frame
+    targs: ArrayLike,  # targets, `(N, C)`, 0 or 1 (nan where unknown)
+    thresh: PerLabel = 0.5,  # in [0, 1]: one number, one per label `(C,)`, or by name
+    ignore_nan: bool = False,  # leave out targets that are nan; else they are an error
+    vocab: Sequence[str] | None = None,  # C names; those of a frame if None
+) -> float:  # share of the `N * C` decisions that are wrong, 0 to 1
+    """One minus `accuracy_multi`.
+
+    Raises
+    ------
+    ValueError
+        As `accuracy_multi`.
+
+    Example
+    -------
+    >>> hamming_loss([[0.9, 0.6]], [[1, 0]])
+    0.5
+    """
+    return 1 - accuracy_multi(probs, targs, thresh, ignore_nan, vocab)
+
+# %% ../nbs/library/metric_averages.ipynb #7ce4c0f8
+def exact_match(
+    probs: ArrayLike,  # probabilities in [0, 1], `(N, C)`: array, tensor or frame
+    targs: ArrayLike,  # targets, `(N, C)`, 0 or 1 (nan where unknown)
+    thresh: PerLabel = 0.5,  # in [0, 1]: one number, one per label `(C,)`, or by name
+    ignore_nan: bool = False,  # leave out targets that are nan; else they are an error
+    vocab: Sequence[str] | None = None,  # C names; those of a frame if None
+) -> float:  # share of the images with every label right, 0 to 1
+    """Share of images of which every (known) answer is right: the subset accuracy.
+
+    scikit-learn's `accuracy_score`. Images of which nothing is known are left out.
+
+    Raises
+    ------
+    ValueError
+        As `accuracy_multi`.
+
+    Example
+    -------
+    >>> exact_match([[0.9, 0.6], [0.1, 0.7]], [[1, 0], [0, 1]])
+    0.5
+    """
+    on, pair = _decided(probs, targs, thresh, vocab, ignore_nan)
+    # an unknown answer spoils nothing: it is on in neither
+    return _share((on == pair.targs).all(1), pair.known.any(1))

@@ -16,7 +16,7 @@ from .checks import check_vocab
 from .label_cells import check_positions, label_lists
 
 # %% auto #0
-__all__ = ['count_labels', 'one_hot', 'cooccurrence', 'DropReport', 'drop_rare_labels', 'build_vocab']
+__all__ = ['count_labels', 'one_hot', 'cooccurrence', 'DropReport', 'drop_rare_labels', 'build_vocab', 'image_path', 'image_files', 'check_images', 'plot_counts', 'plot_cooccurrence']
 
 # %% ../nbs/01_explore.ipynb #7fe85f1e
 def count_labels(
@@ -182,3 +182,168 @@ def build_vocab(
         told = ', '.join(f'{label} (images: {n})' for label, n in unseen.items())
         print(f'not in the training rows, so not in the vocabulary: {told}')
     return vocab
+
+# %% ../nbs/library/table_images.ipynb #10dc70d8
+from pathlib import Path
+
+from .label_cells import list_problems
+
+# %% ../nbs/library/table_images.ipynb #9c3300fe
+def image_path(
+    row,  # one row of a table of `read_labels`, or a dictionary
+    folder: str | Path,  # where the image files lie
+    image_col: str | None = None,  # column that names the image; the first if None
+    # what a file name has after that; if None, '' where the name ends as images do that
+    # Pillow knows, else '.jpg'
+    suffix: str | None = None,
+) -> Path:  # path of the row's image
+    """The image file of a table row.
+
+    Raises
+    ------
+    ValueError: what should name the image is no text.
+
+    Example
+    -------
+    >>> image_path({'image_name': 'train_7', 'tags': 'haze'}, 'train').as_posix()
+    'train/train_7.jpg'
+    """
+    from PIL import Image
+
+    image_col = next(iter(row.keys())) if image_col is None else image_col
+    name = row[image_col]
+    if not isinstance(name, str | Path):
+        raise ValueError(f'column {image_col!r} holds {name!r}, which names no image')
+    if suffix is None:
+        known = Path(name).suffix.lower() in Image.registered_extensions()
+        suffix = '' if known else '.jpg'
+    return Path(folder) / f'{name}{suffix}'
+
+# %% ../nbs/library/table_images.ipynb #bd4bf247
+def image_files(
+    df: pd.DataFrame,  # table of `read_labels`
+    folder: str | Path,  # where the image files lie
+    image_col: str | None = None,  # column that names the image; the first if None
+    suffix: str | None = None,  # what a file name has after that, as in `image_path`
+) -> list[Path]:  # one path per row
+    """Say where each row's image lies.
+
+    Raises
+    ------
+    ValueError: there is no column `image_col`, or it does not name images.
+
+    Example
+    -------
+    >>> image_files(df, src / 'train')[0].name
+    'train_34980.jpg'
+    """
+    image_col = df.columns[0] if image_col is None else image_col
+    if image_col not in df.columns:
+        raise ValueError(
+            f'the table has no column {image_col!r}; it has {list(df.columns)}'
+        )
+    return [
+        image_path({image_col: name}, folder, None, suffix) for name in df[image_col]
+    ]
+
+# %% ../nbs/library/table_images.ipynb #5bbd9227
+def check_images(
+    df: pd.DataFrame,  # table of `read_labels`
+    folder: str | Path,  # where the image files lie
+    image_col: str | None = None,  # column that names the image; the first if None
+    suffix: str | None = None,  # what a file name has after that, as in `image_path`
+    raises: bool = False,  # True: raise instead of reporting
+    progress: bool = True,  # show a bar on the terminal
+) -> pd.DataFrame:  # a row per bad file: `row` (position), `file`, `problem`
+    """Read every image of a table; report which are missing, cut off, or no image.
+
+    Each is decoded to its last pixel. Formats with sums over their data (PNG) show any
+    damage; a JPEG that lost bytes in its middle may still decode, to a wrong picture.
+
+    Raises
+    ------
+    ValueError: with `raises=True`, a file is bad; the message names rows and files.
+
+    Example
+    -------
+    >>> len(check_images(df, src / 'train'))
+    0
+    """
+    from tqdm import tqdm
+
+    from multilabel_nb.images import open_rgb
+
+    files, found = image_files(df, folder, image_col, suffix), []
+    bar = tqdm(files, desc='reading images', disable=not progress, leave=False)
+    for row, file in enumerate(bar):
+        try:
+            open_rgb(file)
+        except FileNotFoundError:
+            found.append((row, file.name, 'missing'))
+        except ValueError as e:
+            found.append((row, file.name, str(e).removeprefix(f'{file}: ')))
+    if raises and found:
+        head = f'{len(found)} of {len(df)} images in {folder} cannot be used:'
+        raise ValueError(list_problems(head, found, 'row'))
+    return pd.DataFrame(found, columns=['row', 'file', 'problem'])
+
+# %% ../nbs/library/table_plots.ipynb #2af34c95
+from .checks import Axes
+
+# %% ../nbs/library/table_plots.ipynb #229c2f46
+def plot_counts(
+    counts: pd.DataFrame,  # table of `count_labels`
+    title: str = '',  # says which data it is
+    ax: Axes | None = None,  # matplotlib axes to draw on; new ones if None
+) -> Axes:  # the axes: one bar per label, its images written beside it
+    """Draw the images per label as bars, on a logarithmic scale.
+
+    Example
+    -------
+    >>> ax = plot_counts(count_labels(df), title=data_name(src))
+    """
+    import matplotlib.pyplot as plt
+
+    if ax is None:
+        _, ax = plt.subplots(figsize=(7, 0.3 * len(counts) + 1), layout='constrained')
+    bars = ax.barh(counts.index, counts['images'], color='#0072b2')
+    ax.bar_label(bars, padding=3)
+    ax.set(xscale='log', xlabel='images (logarithmic)', title=title)
+    ax.margins(x=0.1)
+    ax.invert_yaxis()
+    return ax
+
+# %% ../nbs/library/table_plots.ipynb #b429ab41
+def plot_cooccurrence(
+    table: pd.DataFrame,  # table of `cooccurrence`
+    title: str = '',  # says which data it is
+    ax: Axes | None = None,  # matplotlib axes to draw on; new ones if None
+) -> Axes:  # the axes: the colour is a share, the number counts images
+    """Draw how often the label of a row comes with the label of a column.
+
+    The colour is `table[i, j] / table[i, i]`, the share of label i's images that carry
+    label j too. It runs in viridis, which stays in order for colour-blind eyes and in
+    grey.
+
+    Example
+    -------
+    >>> ax = plot_cooccurrence(cooccurrence(df), title=data_name(src))
+    """
+    import matplotlib.pyplot as plt
+
+    n = len(table)
+    share = table.to_numpy() / np.maximum(np.diag(table)[:, None], 1)
+    if ax is None:
+        size = (0.5 * n + 2.5, 0.42 * n + 2)
+        _, ax = plt.subplots(figsize=size, layout='constrained')
+    image = ax.imshow(share, cmap='viridis', vmin=0, vmax=1, aspect='auto')
+    for i, j in np.ndindex(n, n):
+        look = {'fontsize': 8, 'color': 'black' if share[i, j] > 0.5 else 'white'}
+        ax.text(j, i, table.iat[i, j], ha='center', va='center', **look)
+    ax.set_xticks(
+        range(n), table.columns, rotation=45, ha='right', rotation_mode='anchor'
+    )
+    ax.set_yticks(range(n), table.index)
+    ax.set_title(title)
+    ax.figure.colorbar(image, ax=ax, label="share of the row's label")
+    return ax

@@ -129,8 +129,8 @@ def run_notebook(file, folder, trace=False, places=None):
     shell._showtraceback = lambda *args: None
     patterns = dict(plugin.get_sanitize_patterns((folder / 'nbs' / 'sanitize.cfg').read_text(encoding='utf-8')))
     skipped = 'metadata traceback output_type name execution_count stderr application/vnd.jupyter.widget-view+json'
-    skipped = [*skipped.split(), 'image/png', 'image/jpeg', 'image/svg+xml']
-    like = SimpleNamespace(parent=SimpleNamespace(skip_compare=skipped, sanitize_patterns=patterns), colors=plugin.nocolors)
+    skipped += ' image/png image/jpeg image/svg+xml'
+    like = SimpleNamespace(parent=SimpleNamespace(skip_compare=skipped.split(), sanitize_patterns=patterns), colors=plugin.nocolors)
     like.sanitize = partial(plugin.IPyNbCell.sanitize, like)
     like.format_output_compare = lambda key, stored, new: like.comparison_traceback.append(f'{key} was {stored!r:.300}, is {new!r:.300}')
     seen = defaultdict(set)
@@ -167,32 +167,24 @@ def inside(path, folder):
 
 
 class Watch:
-    "A plugin of pytest that notes for each test its seconds and lines, and whether it passed."
+    "A plugin of pytest that notes the seconds of each test that passes."
 
-    def __init__(self, folder):
-        self.seen, self.tests, self.folder = defaultdict(set), {}, folder
+    def __init__(self):
+        self.seconds = {}
 
     def pytest_runtest_logstart(self, nodeid):
-        self.seen.clear()
         self.began = time.process_time()
-        traced(self.seen, lambda path: inside(path, self.folder))
 
     def pytest_runtest_logreport(self, report):
-        test = self.tests.setdefault(report.nodeid, {'passed': False})
-        if report.when == 'call':
-            test['passed'] = report.outcome == 'passed'
-
-    def pytest_runtest_logfinish(self, nodeid):
-        sys.settrace(None)
-        lines = {name: sorted(lines) for name, lines in self.seen.items()}
-        self.tests[nodeid] |= {'seconds': time.process_time() - self.began, 'lines': lines}
+        if report.when == 'call' and report.outcome == 'passed':
+            self.seconds[report.nodeid] = time.process_time() - self.began
 
 
-def run_tests(names, folder, watch=None):
-    "Why tests fail, or None; with `watch` what each executes."
+def run_tests(names, folder, more=(), watch=None):
+    "Why tests fail, or None; with `watch` the seconds of each."
     import pytest
 
     os.chdir(folder)
-    options = ['-q', '-p', 'no:cacheprovider', '--hypothesis-seed=0', '--rootdir', str(folder), *([] if watch else ['-x'])]
+    options = ['-q', '-p', 'no:cacheprovider', '--hypothesis-seed=0', '--rootdir', str(folder), *more, *([] if watch else ['-x'])]
     status = pytest.main([*options, *names], plugins=[watch] if watch else [])
-    return watch.tests if watch else {'why': f'pytest: {status!r}' if status in (1, 2, 3, 4) else None}
+    return {'why': f'pytest: {status!r}' if status in (1, 2, 3, 4) else None, 'tests': watch and watch.seconds}

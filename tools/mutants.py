@@ -2,7 +2,7 @@
 
 A mutant is one small fault (`tools/mutate.py`) in an exported cell and in its module alike. It is *killed* when a cell raises, when an
 output differs from the stored one, when a test fails, or when time runs out (`tools/forked.py` runs them). The notebook that owns the cell
-and two others that execute the line come first; then, for what they let pass, the tests that execute it.
+comes first, then two others that execute the line, then tests of the module. Each is measured once, when it is first needed.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from collections import Counter, defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import nbformat
@@ -30,11 +31,12 @@ from mutate import Edit, edits
 from tqdm import tqdm
 
 RESULTS = ROOT / 'benchmarks' / 'mutants.json'
-MEASURED = ROOT / '.mutants.json'  # seconds and executed lines of notebooks and tests, kept between calls
+MEASURED = ROOT / '.mutants.json'  # seconds of notebooks and tests, and lines that notebooks execute, kept between calls
 EQUIVALENT = ROOT / 'tools' / 'mutants.toml'
 # Tests of the tree itself: style, sizes, the site, packaging, notebooks against modules.
 LEFT_OUT = re.compile(r'test_(house|project|course|wheel|site|browser|live|search|guide|help|recap|processes|mutants)\.py')
-AT_MOST = 2, 20  # other notebooks, and seconds of tests
+AT_MOST = 2, 10  # other notebooks, and seconds of tests
+TO_NOTE = 60  # seconds to note the lines of another notebook, which takes several times as long as the notebook does; else it is left out
 
 
 @dataclass(frozen=True)
@@ -124,27 +126,37 @@ class Runner:
         self.tests = [f.relative_to(ROOT) for f in sorted((ROOT / 'tests').glob('test_*.py')) if not LEFT_OUT.match(f.name)]
         self.text = {f: (ROOT / f).read_text(encoding='utf-8') for f in [*self.notebooks, *self.tests]}
 
-    def measured(self, file):
-        "Seconds and lines of the unmutated notebook or test file, from this call or an earlier one."
-        digest = hashlib.sha256((self.library + self.text[file]).encode()).hexdigest()
-        if self.known.get(str(file), {}).get('digest') != digest:
+    def measured(self, target, work, seconds=900):
+        "What an unmutated notebook or test file gives, and its seconds, from this call or an earlier one."
+        file = str(target).partition(',')[0].partition('::')[0]
+        digest = hashlib.sha256((self.library + self.text[Path(file)]).encode()).hexdigest()
+        if self.known.get(target, {}).get('digest') != digest:
             began = processor()
-            if file.suffix == '.ipynb':
-                found = forked(lambda: run_notebook(file, self.folder, trace=True), 900)
-            else:
-                found = forked(lambda: run_tests([str(file)], self.folder, Watch(self.folder)), 900)
-            found = {'why': found, 'lines': {}} if isinstance(found, str) else found
-            found = found if file.suffix == '.ipynb' else {'tests': found if 'lines' not in found else {}}
-            self.known[str(file)] = {'digest': digest, 'seconds': processor() - began, **found}
+            found = forked(work, seconds)
+            found = {'why': found} if isinstance(found, str) else found
+            self.known[target] = {'digest': digest, 'seconds': processor() - began, **found}
             atomic_write(MEASURED, json.dumps(self.known).encode())
-            self.say(f'{file}: {self.known[str(file)]["seconds"]:.1f} s {found.get("why") or ""}')
-        return self.known[str(file)]
+            self.say(f'{target}: {self.known[target]["seconds"]:.1f} s {found["why"] or ""}')
+        return self.known[target]
+
+    def notebook(self, stage, file):
+        "A notebook as a stage of `judge`, if it passes without a fault."
+        run = partial(run_notebook, file, self.folder)
+        one = self.measured(str(file), run)
+        if one['why'] is None:
+            yield stage, run, one['seconds']
+
+    def lines(self, file):
+        "The lines that another notebook executes."
+        return self.measured(f'{file}, lines noted', partial(run_notebook, file, self.folder, trace=True), TO_NOTE).get('lines', {})
 
     def mentions(self, module, files):
+        "Files with names of a module, those with most of them first."
         text = module_file(module, ROOT).read_text(encoding='utf-8')
         names = ast.literal_eval(re.search(r'^__all__ = (\[.*?\])$', text, re.M | re.S)[1])
         word = re.compile(rf'multilabel_nb\.{re.escape(module)}\b|\b({"|".join(names) or "-"})\b')
-        return [f for f in files if word.search(self.text[f])]
+        count = {f: len(word.findall(self.text[f])) for f in files}
+        return sorted((f for f in files if count[f]), key=lambda f: (-count[f], f))
 
     def executes(self, mutant, seen):
         lines = {mutant.first + line for line in mutant.edit.lines}
@@ -152,28 +164,31 @@ class Runner:
         return not lines or bool(inside or lines & set(seen.get(mutant.module, ())))
 
     def by_notebooks(self, mutant):
-        "Notebooks that execute the line, the quick ones first, the owner as if it took a third: stage, work, seconds without a fault."
-        found = []
-        for file in {mutant.notebook, *self.mentions(mutant.module, self.library_notebooks)}:
-            one = self.measured(file)
-            if one['why'] is None and self.executes(mutant, one['lines']):
-                found.append((one['seconds'] / (3 if file == mutant.notebook else 1), one['seconds'], file))
-        others = sorted(n for n in found if n[2] != mutant.notebook)[: AT_MOST[0]]
-        for _, seconds, file in sorted([*others, *(n for n in found if n[2] == mutant.notebook)]):
-            yield 'owner' if file == mutant.notebook else str(file), partial(run_notebook, file, self.folder), seconds
+        "The owner, always, for it may execute the line in a process of its own; then others that do: stage, work, seconds without a fault."
+        yield from self.notebook('owner', mutant.notebook)
+        others = (f for f in self.mentions(mutant.module, self.library_notebooks) if f != mutant.notebook)
+        for file in islice((f for f in others if self.executes(mutant, self.lines(f))), AT_MOST[0]):
+            yield from self.notebook(str(file), file)
 
     def by_tests(self, mutant):
-        "Tests that execute the line, the quick ones first, as long as there is time."
-        own = f'test_{mutant.module}.py', 'test_door.py', 'test_docstrings.py'
-        files = [f for f in self.tests if f.name in own or f'from multilabel_nb.{mutant.module} import' in self.text[f]]
-        found = [self.measured(file)['tests'] for file in files]
-        tests = [(t['seconds'], name) for by in found for name, t in by.items() if t['passed'] and self.executes(mutant, t['lines'])]
-        chosen, total = [], 0
-        for seconds, name in sorted(tests):
-            if total + seconds < AT_MOST[1]:
-                chosen, total = [*chosen, name], total + seconds
-        if chosen:
-            yield 'tests', partial(run_tests, chosen, self.folder), total
+        "The tests of the module, its examples, then others that import it, the quick ones of each first, as long as there is time."
+        own, imports = f'tests/test_{mutant.module.partition(".")[0]}.py', f'from multilabel_nb.{mutant.module} import'
+        importing = [str(f) for f in self.tests if imports in self.text[f]]
+        left = AT_MOST[1]
+        for file in dict.fromkeys([own, 'tests/test_docstrings.py', *importing, 'tests/test_door.py']):
+            if Path(file) not in self.text:
+                continue
+            # a module whose tests are all slow has no others
+            more = ['--slow'] if file == own and re.search(r'^pytestmark = .*\bslow\b', self.text[Path(file)], re.M) else []
+            target = f'{file}::test_examples[multilabel_nb.{mutant.module}]' if 'docstrings' in file else file
+            run = partial(run_tests, folder=self.folder, more=more)
+            tests = self.measured(target, partial(run, [target], watch=Watch())).get('tests') or {}
+            chosen = []
+            for name, seconds in sorted(tests.items(), key=lambda item: item[1]):
+                if seconds < left:
+                    chosen, left = [*chosen, name], left - seconds
+            if chosen:
+                yield 'tests', partial(run, chosen), sum(map(tests.get, chosen))
 
     @contextmanager
     def planted(self, mutant):
