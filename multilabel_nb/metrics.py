@@ -263,7 +263,7 @@ def multilabel_confusion_matrix(
     return _per_label(*_decided(probs, targs, thresh, vocab, ignore_nan))
 
 # %% ../nbs/05_metrics.ipynb #838e17c9
-def _ratio(part: np.ndarray, whole: np.ndarray, nothing: float = 0) -> np.ndarray:
+def _ratio(part: np.ndarray, whole: np.ndarray, nothing: float) -> np.ndarray:
     # `nothing` where there is nothing to divide by
     out = np.full(np.shape(part), nothing, float)
     return np.divide(part, whole, out=out, where=np.asarray(whole) > 0)

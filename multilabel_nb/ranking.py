@@ -31,7 +31,7 @@ def _at_or_above(pair: tuple) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def _image_precisions(pair: tuple) -> np.ndarray:
     # the average precision of each image over its labels; nan if it carries none
     targs, labels, hits = _at_or_above(pair)
-    return _ratio(_ratio(hits * targs, labels).sum(1), targs.sum(1), np.nan)
+    return _ratio(_ratio(hits * targs, labels, 0).sum(1), targs.sum(1), np.nan)
 
 # %% ../nbs/library/ranking.ipynb #b6234336
 def label_ranking_average_precision(
@@ -86,7 +86,7 @@ def label_ranking_loss(
     pair = check_pair(probs, targs, vocab, ignore_nan)
     on, labels, hits = _at_or_above(pair)
     n_on, n_known = on.sum(1), pair.known.sum(1)
-    losses = _ratio(((labels - hits) * on).sum(1), n_on * (n_known - n_on))
+    losses = _ratio(((labels - hits) * on).sum(1), n_on * (n_known - n_on), 0)
     return float(losses[n_known > 0].mean())
 
 # %% ../nbs/library/ranking.ipynb #0acf1c09
