@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from multilabel_nb import bootstrap_interval, sweep_intervals, training, tune_weight_decay
+from multilabel_nb import bootstrap_interval, doubt, sweep_intervals, training, tune_weight_decay
+from multilabel_nb.doubt import out_of_fold
 from multilabel_nb.training import probe_splits
 
 PROBS, TARGS = [[0.9], [0.8], [0.3], [0.2]] * 9, [[1], [1], [0], [0]] * 9
@@ -12,6 +13,7 @@ ROWS = torch.arange(24.0)[:, None], torch.tensor([[0.0], [1.0]] * 12)
 CALLS = {
     'bootstrap_interval': (lambda **more: bootstrap_interval(PROBS, TARGS, n_boot=7, **more), 7),
     'sweep_intervals': (lambda **more: sweep_intervals(PROBS, TARGS, n_boot=7, **more), 7),
+    'out_of_fold': (lambda **more: out_of_fold(lambda train, held_out: [[0.5]] * len(held_out), 9, 3, **more), 3),
     'tune_weight_decay': (lambda **more: tune_weight_decay(*ROWS, (0.1, 1.0), 3, **more), 6),
     'probe_splits': (lambda **more: probe_splits(*ROWS, range(2), **more), 2),
 }
@@ -25,14 +27,15 @@ def bars(monkeypatch):
     made = []
 
     class Bar(tqdm.std.tqdm):
-        def __init__(self, *args, delay=0, **kwargs):
-            assert delay == 2
+        def __init__(self, *args, delay=0, leave=True, **kwargs):
+            assert delay == 2 and not leave
             super().__init__(*args, mininterval=0, **kwargs)
             if not self.disable:
                 made.append(self)
 
     monkeypatch.setattr(tqdm, 'tqdm', Bar)
-    monkeypatch.setattr(training, 'tqdm', Bar)
+    for module in (doubt, training):
+        monkeypatch.setattr(module, 'tqdm', Bar)
     return made
 
 
