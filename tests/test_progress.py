@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from multilabel_nb import training
+from multilabel_nb import doubt, training
+from multilabel_nb.doubt import out_of_fold
 from multilabel_nb.splits import check_split, picture_groups
 from multilabel_nb.training import probe_splits, tune_weight_decay
 from multilabel_nb.uncertainty import bootstrap_interval, sweep_intervals
@@ -18,6 +19,7 @@ TABLE = pd.DataFrame({'image_name': ['a.png', 'b.png', 'c.png'], 'labels': [['x'
 CALLS = {
     'bootstrap_interval': (lambda folder, **more: bootstrap_interval(PROBS, TARGS, n_boot=7, **more), 7, 2),
     'sweep_intervals': (lambda folder, **more: sweep_intervals(PROBS, TARGS, n_boot=7, **more), 7, 2),
+    'out_of_fold': (lambda folder, **more: out_of_fold(lambda fit, held: [[0.5]] * len(held), 9, 3, **more), 3, 2),
     'tune_weight_decay': (lambda folder, **more: tune_weight_decay(*ROWS, (0.1, 1.0), 3, **more), 6, 2),
     'probe_splits': (lambda folder, **more: probe_splits(*ROWS, range(2), **more), 2, 2),
     'picture_groups': (lambda folder, **more: picture_groups(TABLE, folder, **more), 3, 0),
@@ -33,14 +35,16 @@ def bars(monkeypatch):
     made = []
 
     class Bar(tqdm.std.tqdm):
-        def __init__(self, *args, delay=0, **kwargs):
+        def __init__(self, *args, delay=0, leave=True, **kwargs):
+            assert not leave
             self.waits = delay
             super().__init__(*args, mininterval=0, **kwargs)
             if not self.disable:
                 made.append(self)
 
     monkeypatch.setattr(tqdm, 'tqdm', Bar)
-    monkeypatch.setattr(training, 'tqdm', Bar)
+    for module in (doubt, training):
+        monkeypatch.setattr(module, 'tqdm', Bar)
     return made
 
 
