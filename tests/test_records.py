@@ -59,12 +59,26 @@ def test_a_fault_with_backticks_is_still_code(keep):
 
 
 def test_settings(keep):
-    one = {'name': 'one thread', 'changes': 'one computes', 'date': '2026-12-01', 'passed': 9, 'tried': 10, 'cells': 50, 'tests': 7}
+    one = {
+        'name': 'one thread',
+        'changes': 'one computes',
+        'date': '2026-12-01',
+        'passed': 9,
+        'tried': 10,
+        'notebooks': 6,
+        'cells': 50,
+        'tests': 7,
+    }
     red = one | {'failed': ['a', 'b'], 'versions': {'torch': '2.9'}}
     green = red | {'name': 'two threads', 'passed': 10, 'failed': []}
     none = {'name': 'no network', 'changes': 'no net', 'date': '2026-12-02', 'passed': 0, 'tried': 0, 'not_run': 'not permitted'}
     text = records.settings_text(keep('settings', [red, green, none]))
-    assert row(text, 'one thread') == ['one computes', '9 of 10 passed; failed: 2 cells or tests', '50 cells, 7 tests', '2026-12-01']
+    assert row(text, 'one thread') == [
+        'one computes',
+        '9 of 10 passed; failed: 2 cells or tests',
+        '50 cells of 6 notebooks, 7 tests',
+        '2026-12-01',
+    ]
     assert row(text, 'two threads')[1] == '10 of 10 passed'
     assert row(text, 'no network') == ['no net', '*not run*: not permitted', '', '2026-12-02'] and text.endswith('With torch 2.9.')
 
