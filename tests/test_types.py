@@ -37,6 +37,8 @@ def test_public_signatures_name_their_types():
     """`Any` is for options that are handed on, and for what JSON holds."""
     untyped = set()
     for file in lessons.exported(ROOT):
+        if file.name == '_modidx.py':
+            continue
         module = api_pages.read_module(file, 'multilabel_nb', ROOT / 'multilabel_nb')
         if module.short.partition('.')[0] not in lessons.MACHINERY:
             for path, name in api_pages.documented(module):
@@ -103,6 +105,7 @@ def test_types_import_nothing():
     assert out.strip() == 'typing.Any'
 
 
+@pytest.mark.beyond_gate
 @pytest.mark.parametrize('name', multilabel_nb.__all__)
 def test_types_can_be_evaluated(name):
     found = getattr(multilabel_nb, name)
