@@ -76,15 +76,8 @@ def settings_text(root):
             lines.append([one['name'], one['changes'], f'*not run*: {one["not_run"]}', '', one['date']])
             continue
         result = f'{one["passed"]} of {one["tried"]} passed' + (f'; failed: {len(one["failed"])} cells or tests' if one['failed'] else '')
-        lines.append(
-            [
-                one['name'],
-                one['changes'],
-                result,
-                f'{one["cells"]} cells of {one["notebooks"]} notebooks, {one["tests"]} tests',
-                one['date'],
-            ]
-        )
+        cells = f'{one["cells"]} cells of {one["notebooks"]} notebooks, ' if one['notebooks'] else ''
+        lines.append([one['name'], one['changes'], result, f'{cells}{one["tests"]} tests', one['date']])
     using = next((one['versions'] for one in reversed(found) if 'versions' in one), {})
     table = rows(['setting', 'what is different', 'result', 'each time', 'last run'], lines)
     return '\n\n'.join([table, 'With ' + ', '.join(f'{name} {number}' for name, number in using.items()) + '.'] if using else [table])

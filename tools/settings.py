@@ -53,7 +53,7 @@ SETTINGS = [
     Setting('two at once', 'two runs at the same time on one copy and one cache', at_once=2),
     Setting(
         'another time zone and locale',
-        'the time of Kathmandu (5:45 before Greenwich), Turkish numbers and letters',
+        'the time of Kathmandu (5:45 ahead of Greenwich), Turkish numbers and letters',
         {'TZ': 'Asia/Kathmandu', 'LC_ALL': LOCALE, 'LOCPATH': '{home}'},
         first=f'[ -e "$HOME/{LOCALE}" ] || localedef -f UTF-8 -i tr_TR "$HOME/{LOCALE}"',
         holds='locale.setlocale(locale.LC_ALL, "") and locale.localeconv()["decimal_point"] == "," and time.timezone == -20700',
