@@ -50,11 +50,9 @@ def out_of_fold(
     if not 2 <= n_folds <= len(order):
         raise ValueError(f'{len(order)} rows or groups do not make {n_folds} folds')
     folds, rows, parts = order[numbers] % n_folds, [], []
-    for fold in tqdm(
-        range(n_folds), 'folds', disable=not progress, delay=2, leave=False
-    ):
-        held_out = np.flatnonzero(folds == fold)
-        part = check_probs(fit_predict(np.flatnonzero(folds != fold), held_out))
+    for i in tqdm(range(n_folds), 'folds', disable=not progress, delay=2, leave=False):
+        held_out = np.flatnonzero(folds == i)
+        part = check_probs(fit_predict(np.flatnonzero(folds != i), held_out))
         if len(part) != len(held_out):
             raise ValueError(f'{len(part)} rows predicted where {len(held_out)} were')
         rows.append(held_out)
