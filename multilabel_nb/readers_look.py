@@ -48,8 +48,8 @@ def _delim(cells: set[str]) -> str | None:
 
 def _joined(cells: pd.Series) -> float:
     # the share of cells with several labels
-    parts = cells.str.contains(_delim({*cells}) or '\n', regex=False)
-    return (parts | cells.str.match(r'[\[{]')).mean()
+    sign = re.escape(_delim({*cells}) or '') or r'^[\[{]'
+    return cells.str.contains(sign).mean()
 
 # %% ../nbs/library/readers_look.ipynb #8227d1d0
 _IMAGE = ('image|img|file|photo|picture|path|fname', r'(^|_)id$|name', '')
@@ -85,8 +85,8 @@ def _plan(grid: pd.DataFrame) -> tuple[str, Any, dict]:
     called = [c for c in texts if re.search(_LABEL, c, re.I)]
     how, told = {'image_col': image}, [c for c in called if c not in yes_no]
     label = [*told, *(c for c in texts if c not in yes_no), image][0]
-    repeated = grid[image].map(_text).duplicated().mean()
-    if repeated > (1 if label == image else _joined(grid[label].map(_text))):
+    joined = 1 if label == image else _joined(grid[label].map(_text))
+    if grid[image].map(_text).duplicated().mean() > joined:
         how['label_col'] = label
         value = [c for c in yes_no if re.search(_VALUE, c, re.I)]
         more = {'value_col': value[0], **_values([texts[value[0]]])} if value else {}
@@ -166,5 +166,4 @@ def inspect_table(
     found = check_labels(placed)
     if folder is not None:
         found = pd.concat([found, check_folder(placed, folder)], ignore_index=True)
-    call = f'{reader.__name__}({given}{told})'
-    return TableLook(shape, call, table, problems, found)
+    return TableLook(shape, f'{reader.__name__}({given}{told})', table, problems, found)

@@ -48,8 +48,7 @@ def _scores(
     (tp, fp, fn), (constant, zero_division, beta) = counts, options
     n = np.count_nonzero(pair.known, axis)
     ratios = _precision_recall_f(tp, fp, fn, beta, zero_division)
-    names = 'precision', 'recall', f'f{beta:g}'
-    scores = dict(zip(names, ratios, strict=True))
+    scores = dict(zip(('precision', 'recall', f'f{beta:g}'), ratios, strict=True))
     scores['average_precision'] = _RANKED[axis](pair)
     right = {'accuracy': n - fp - fn, 'all_negative': n - tp - fn}
     if constant is not None:
@@ -108,7 +107,7 @@ def per_label_report(
     totals: bool = False,  # add rows for four averages, and what they are over
     train_targs: ArrayLike | None = None,  # of the training rows: adds `constant`
     zero_division: float = np.nan,  # 0, 1 or nan: a ratio with nothing to divide by
-    beta: float = 1,  # above 1 recall weighs more than precision in the F-score
+    beta: float = 1,  # of the F-score
     n_boot: int = 0,  # resamples of the rows for intervals; 0: no intervals
     level: float = 0.9,  # share of the resamples between the two ends
     seed: int = 0,  # which resamples
@@ -129,8 +128,7 @@ def per_label_report(
     Raises
     ------
     ValueError
-        As `accuracy_multi` and `constant_accuracy`, if `n_boot` is 1 or below 0,
-        `level` not between 0 and 1, or `zero_division` another number.
+        As `constant_accuracy`; for `n_boot`, `level` or `zero_division` out of range.
 
     Example
     -------
