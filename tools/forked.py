@@ -24,6 +24,7 @@ from types import SimpleNamespace
 
 import nbformat
 from lessons import ROOT
+from tqdm import tqdm
 
 HEAVY = 'numpy pandas torch torchvision timm fastai.vision.all matplotlib.pyplot onnxruntime sklearn.metrics safetensors.torch'
 TOOLS = 'hypothesis pytest nbval.plugin execnb.shell'
@@ -75,6 +76,7 @@ def forked(work, seconds):
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
                 resource.setrlimit(resource.RLIMIT_DATA, (8 << 30, resource.RLIM_INFINITY))
                 resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), resource.RLIM_INFINITY))
+                tqdm._instances.clear()  # bars of the work are the first on the screen, as in a process of its own
                 for stream in (1, 2):
                     os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
                 Path(answer.name).write_text(json.dumps(work()), encoding='utf-8')
