@@ -128,7 +128,8 @@ def run_notebook(file, folder, trace=False, places=None):
     shell = InteractiveShell._instance = type('ZMQShell', (CaptureShell,), {})()
     shell._showtraceback = lambda *args: None
     patterns = dict(plugin.get_sanitize_patterns((folder / 'nbs' / 'sanitize.cfg').read_text(encoding='utf-8')))
-    skipped = 'metadata traceback output_type name execution_count stderr image/png image/jpeg application/vnd.jupyter.widget-view+json'
+    skipped = 'metadata traceback output_type name execution_count stderr image/png image/jpeg image/svg+xml'
+    skipped += ' application/vnd.jupyter.widget-view+json'
     like = SimpleNamespace(parent=SimpleNamespace(skip_compare=skipped.split(), sanitize_patterns=patterns), colors=plugin.nocolors)
     like.sanitize = partial(plugin.IPyNbCell.sanitize, like)
     like.format_output_compare = lambda key, stored, new: like.comparison_traceback.append(f'{key} was {stored!r:.300}, is {new!r:.300}')
