@@ -32,12 +32,12 @@ help:  ## List the targets
 course: $(STAMP)  ## Execute every lesson on the embedded data and print what was learnt
 	@$(EMBEDDED) $(PY) tools/lessons.py course --jobs $(or $(JOBS),1) $(ONLY)
 
-# The form of things: what runs no notebook and needs no browser.
+# The form of things: what runs no notebook and needs no browser. One process, since each would first take seconds for imports.
 GATE := tests/test_project.py tests/test_house.py tests/test_guide.py tests/test_types.py
 
 gate: $(STAMP)  ## The daily check, within a minute: style, types, exports in step, sizes, links, licence
 	@$(MAKE) --no-print-directory lint
-	$(EMBEDDED) $(PY) -m pytest -q $(GATE) -m 'not slow and not beyond_gate' -n $(or $(JOBS),2) --dist loadfile $(PYTEST_ARGS)
+	$(EMBEDDED) $(PY) -m pytest -q $(GATE) -m 'not slow and not beyond_gate' $(PYTEST_ARGS)
 
 test: $(STAMP)  ## Lint, re-run every notebook cell and compare its output, run the quick tests
 	@$(MAKE) --no-print-directory lint

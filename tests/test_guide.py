@@ -69,6 +69,7 @@ def test_a_page_begins_with_its_title_and_is_listed(name):
     assert name == 'index' or f']({name}.md)' in PAGES['index'].read_text(encoding='utf-8')
 
 
+@pytest.mark.beyond_gate
 @each_task
 def test_back_ticked_calls_are_of_the_library(name):
     """Functions that the text of a page names as a call exist, and take the arguments by name that it gives them."""
