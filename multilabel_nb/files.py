@@ -163,7 +163,8 @@ def build_folder(
         except OSError as e:
             if not whole(dest):
                 # that of a full disk names no file
-                e.filename = e.filename or (str(dest) if e.errno else None)
+                if e.errno and not e.filename:
+                    e.filename = str(dest)
                 raise
         finally:
             shutil.rmtree(tmp, ignore_errors=True)
