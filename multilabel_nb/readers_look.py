@@ -45,12 +45,6 @@ def _delim(cells: set[str]) -> str | None:
         ' ' if len(parts) <= len(cells) and any(' ' in cell for cell in cells) else None
     )
 
-
-def _joined(cells: pd.Series) -> float:
-    # the share of cells with several labels
-    sign = re.escape(_delim({*cells}) or '') or r'^[\[{]'
-    return cells.str.contains(sign).mean()
-
 # %% ../nbs/library/readers_look.ipynb #8227d1d0
 _IMAGE = ('image|img|file|photo|picture|path|fname', r'(^|_)id$|name', '')
 _LABEL = 'label|tag|class|categor|choice|finding|attribute'
@@ -85,12 +79,21 @@ def _plan(grid: pd.DataFrame) -> tuple[str, Any, dict]:
     called = [c for c in texts if re.search(_LABEL, c, re.I)]
     how, told = {'image_col': image}, [c for c in called if c not in yes_no]
     label = [*told, *(c for c in texts if c not in yes_no), image][0]
-    joined = 1 if label == image else _joined(grid[label].map(_text))
-    if grid[image].map(_text).duplicated().mean() > joined:
-        how['label_col'] = label
+    cells = grid[label].map(_text)
+    several = (
+        label == image
+        or cells.str.contains(  # the share of cells
+            re.escape(_delim({*cells}) or '') or r'^[\[{]'
+        ).mean()
+    )
+    if grid[image].map(_text).duplicated().mean() > several:
         value = [c for c in yes_no if re.search(_VALUE, c, re.I)]
         more = {'value_col': value[0], **_values([texts[value[0]]])} if value else {}
-        return 'a row for each picture and label', read_label_rows, how | more
+        return (
+            'a row for each picture and label',
+            read_label_rows,
+            how | {'label_col': label} | more,
+        )
     if yes_no and not told and yes_no != called[:1]:
         labels = [c for c in yes_no if not re.search(_ASIDE, c, re.I)]
         aside = [c for c in texts if c not in labels]

@@ -15,7 +15,7 @@ from multilabel_nb.exercises.core import exercise_numbers
 
 NBS = Path(__file__).resolve().parents[1] / 'nbs'
 HEADING = re.compile(r'### Exercise (\d\d\.\d): \S.*\n\n\S')
-SOLUTION = re.compile(r'<details><summary>Solution</summary>\n\n(?:(?!```).*?\n\n)?```python\n(.+?)\n```\n\n</details>', re.S)
+SOLUTION = re.compile(r'<details><summary>Solution</summary>\n\n(?:[^`].*\n\n)?```python\n(.+?)\n```\n\n</details>', re.S)
 
 
 def cells(name):
