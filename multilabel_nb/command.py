@@ -27,7 +27,7 @@ from multilabel_nb.data_drift import (
     compare_histograms,
     histogram_from,
 )
-from .files import locked, write_atomically
+from .files import _named, locked, write_atomically
 from multilabel_nb.predictor import (
     Prediction,
     Predictor,
@@ -407,10 +407,10 @@ def main(
     except KeyboardInterrupt:
         return 130
     except (ValueError, OSError, ImportError) as e:
-        # that of a full disk names no file
-        unnamed = isinstance(e, OSError) and e.errno is not None and not e.filename
-        where = args.resume or 'standard output'
-        print('multilabel-predict:', *[f'{where}:'] * unnamed, e, file=sys.stderr)
+        print(
+            f'multilabel-predict: {_named(e, args.resume or "standard output")}',
+            file=sys.stderr,
+        )
         return 2
 
 

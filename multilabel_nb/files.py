@@ -45,6 +45,13 @@ def _sync_folder(folder: Path) -> None:
             os.close(fd)
 
 # %% ../nbs/library/files.ipynb #d794ed96
+def _named(error: Exception, file: object) -> Exception:
+    # the system's error of a full disk names no file
+    if getattr(error, 'errno', None) and not error.filename:
+        error.filename = str(file)
+    return error
+
+
 def write_atomically(
     path: str | Path,  # file to write; an old one is replaced
     data: bytes,  # what it shall hold
@@ -74,8 +81,8 @@ def write_atomically(
             os.fsync(f.fileno())
         os.chmod(name, 0o644)
         os.replace(name, path)
-    except OSError as e:  # that of a full disk names no file
-        raise (OSError(e.errno, e.strerror, str(path)) if e.errno else e) from None
+    except OSError as e:
+        raise _named(e, path) from None
     finally:
         Path(name).unlink(missing_ok=True)
     _sync_folder(path.parent)
@@ -162,10 +169,7 @@ def build_folder(
             os.replace(made, dest)
         except OSError as e:
             if not whole(dest):
-                # that of a full disk names no file
-                if e.errno and not e.filename:
-                    e.filename = str(dest)
-                raise
+                raise _named(e, dest)  # noqa: B904 (it is the same error)
         finally:
             shutil.rmtree(tmp, ignore_errors=True)
     return dest

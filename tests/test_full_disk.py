@@ -85,14 +85,14 @@ def test_predictions(on_small_disk, good, tmp_path, to):
     command = [*COMMAND, good, folder, '--csv']
     if to == '--resume':
         ran, after = on_small_disk([*command, '--resume', 'disk/out.csv'], '4k')
-        assert ran.returncode == 2 and 'multilabel-predict: disk/out.csv: [Errno 28] No space left on device' in ran.stderr
+        assert ran.returncode == 2 and "multilabel-predict: [Errno 28] No space left on device: 'disk/out.csv'" in ran.stderr
         assert 0 < len((after / 'out.csv').read_bytes()) <= 4096
         subprocess.run([*map(str, command), '--resume', after / 'out.csv'], check=True, capture_output=True)
         whole = subprocess.run(list(map(str, command)), check=True, capture_output=True).stdout
         assert (after / 'out.csv').read_bytes() == whole
     else:
         ran, _ = on_small_disk(['sh', '-c', '"$@" > disk/out.csv', 'sh', *command], '4k')
-        assert 'multilabel-predict: standard output: [Errno 28] No space left on device' in ran.stderr and ran.returncode
+        assert "multilabel-predict: [Errno 28] No space left on device: 'standard output'" in ran.stderr and ran.returncode
 
 
 def test_a_tool_of_the_project(on_small_disk, tmp_path):

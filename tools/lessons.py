@@ -31,6 +31,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from traitlets import default
 
+from multilabel_nb.files import write_atomically
+
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 DATA_VAR = 'MULTILABEL_NB_DATA'
@@ -64,18 +66,9 @@ def lesson_files(names=(), root=ROOT, library=False):
 
 
 def atomic_write(path, data):
-    "Write bytes under a temporary name beside `path`, then rename: never half a file."
+    "Write bytes completely or not at all, in a folder that is made for them."
     path.parent.mkdir(parents=True, exist_ok=True)
-    fd, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.', suffix='.partial')
-    try:
-        with os.fdopen(fd, 'wb') as f:
-            f.write(data)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except OSError as e:  # that of a full disk names no file
-        raise (OSError(e.errno, e.strerror, str(path)) if e.errno else e) from None
-    finally:
-        Path(name).unlink(missing_ok=True)
+    write_atomically(path, data)
 
 
 # ---- executing

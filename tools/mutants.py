@@ -245,23 +245,25 @@ def record(mutant, verdict):
     }
 
 
-def table(records, same):
-    "By module: mutants, killed by the owner, by notebooks alone, by all, equivalent, survivors."
+def count(records, same):
+    "By module, and in all: mutants, killed by the owner, by notebooks alone, by all, equivalent, survivors."
     rows = defaultdict(Counter)
     for r in records:
-        module = r['id'].partition(':')[0]
-        for row in (rows[module], rows['in all']):
+        by = r['killed_by']
+        for row in (rows[r['id'].partition(':')[0]], rows['in all']):
             row['mutants'] += 1
-            by = r['killed_by']
             row['owner'] += by == 'owner'
             row['notebooks'] += by not in (None, 'tests')
             row['killed'] += by is not None
             row['equivalent'] += by is None and key(r) in same
+            row['survivors'] += by is None and key(r) not in same
+    return dict(sorted(rows.items(), key=lambda item: (item[0] == 'in all', item[0])))
+
+
+def table(records, same):
     columns = ['mutants', 'owner', 'notebooks', 'killed', 'equivalent', 'survivors']
     lines = [f'{"module":<20}' + ''.join(f'{c:>11}' for c in columns)]
-    for module, row in sorted(rows.items(), key=lambda item: (item[0] == 'in all', item)):
-        row['survivors'] = row['mutants'] - row['killed'] - row['equivalent']
-        lines.append(f'{module:<20}' + ''.join(f'{row[c]:>11}' for c in columns))
+    lines += [f'{module:<20}' + ''.join(f'{row[c]:>11}' for c in columns) for module, row in count(records, same).items()]
     return '\n'.join(lines)
 
 

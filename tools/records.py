@@ -1,9 +1,9 @@
 """What the page on guarantees shows of the records in benchmarks/: faults put in on purpose, other settings, coverage."""
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 
-from mutants import equivalents, key
+from mutants import count, equivalents, key
 
 
 def rows(header, lines):
@@ -35,26 +35,15 @@ def mutants_text(root):
     found, same = read(root, 'mutants'), equivalents()
     if not found:
         return '*Not measured.*'
-    by_module, survivors, equal = defaultdict(Counter), [], []
-    for one in found['mutants']:
-        by, module = one['killed_by'], one['id'].partition(':')[0]
-        for row in (by_module[module], by_module['']):
-            row['faults'] += 1
-            row['notebooks'] += by not in (None, 'tests')
-            row['killed'] += by is not None
-            row['equivalent'] += by is None and key(one) in same
-        if by is None:
-            told = f'- `{one["file"]}`: {code(one["before"])} became {code(one["after"])}'
-            (equal if key(one) in same else survivors).append(told + (f' ({same[key(one)]})' if key(one) in same else ''))
-    total = by_module.pop('')
-    lines = []
-    for module, row in [*sorted(by_module.items()), ('in all', total)]:
-        missed = row['faults'] - row['killed'] - row['equivalent']
-        numbers = row['faults'], row['notebooks'], row['killed'], row['equivalent'], missed
-        lines.append([module if module == 'in all' else f'`{module}`', *map(str, numbers)])
-    real = total['faults'] - total['equivalent']
+    by_module, survivors, equal = count(found['mutants'], same), [], []
+    for one in (one for one in found['mutants'] if not one['killed_by']):
+        told = f'- `{one["file"]}`: {code(one["before"])} became {code(one["after"])}'
+        (equal if key(one) in same else survivors).append(told + (f' ({same[key(one)]})' if key(one) in same else ''))
+    total, shown = by_module['in all'], ('mutants', 'notebooks', 'killed', 'equivalent', 'survivors')
+    lines = [[m if m == 'in all' else f'`{m}`', *(str(row[name]) for name in shown)] for m, row in by_module.items()]
+    real = total['mutants'] - total['equivalent']
     said = (
-        f'Of {total["faults"]} faults, out of {found["sites"]} possible ones, {total["equivalent"]} change nothing that one could see. '
+        f'Of {total["mutants"]} faults, out of {found["sites"]} possible ones, {total["equivalent"]} change nothing that one could see. '
         f'Of the other {real}, {total["killed"]} ({share(total["killed"], real)}) were noticed; {total["notebooks"]} '
         f'({share(total["notebooks"], real)}) by notebooks alone. For some that were missed at first, an assertion was added; '
         'of faults that nobody has looked at yet, fewer may be noticed.'

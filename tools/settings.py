@@ -148,17 +148,8 @@ def repetition(setting, args, n):
         if why := not_made(setting, root, env):
             return why
         files = chosen(setting, args.full, args.files, n)
-        options = [
-            '-n',
-            str(args.jobs if args.jobs > 1 else 0),
-            '--dist',
-            'loadfile',
-            '-p',
-            'no:cacheprovider',
-            '--tb',
-            'short',
-            *['--slow'] * bool(setting.files),
-        ]
+        options = f'-n {args.jobs if args.jobs > 1 else 0} --dist loadfile -p no:cacheprovider --tb short'.split()
+        options += ['--slow'] * bool(setting.files)
         reports = [tmp / f'report{i}.xml' for i in range(setting.at_once)]
         began, started = time.monotonic(), []
         for report in reports:

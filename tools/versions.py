@@ -8,11 +8,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-import lessons
+from lessons import BIN, ROOT, config
 from packaging.markers import Marker
 from packaging.requirements import Requirement
 
-ROOT = Path(__file__).resolve().parents[1]
 LEFT_OUT = shutil.ignore_patterns('.venv', '.git', '_course', '_docs', 'build', 'dist', '*.egg-info', '__pycache__', '.*_cache', '.*.json')
 PIN = re.compile(r'^([\w.-]+)(?:\[[^\]]*\])?==([^\s;]+)(?: ; ([^\\]+?))? *\\?$', re.M)
 
@@ -29,29 +28,18 @@ def changes(before, after):
     return [f'{name:<36}{before.get(name, "-"):>14}  ->  {after.get(name, "-")}' for name in names]
 
 
-def bounded(config):
+def bounded(settings):
     "The requirements of settings.ini that name their oldest version."
-    listed = {req for key, reqs in config.items() if key.endswith('requirements') for req in reqs.split()}
+    listed = {req for key, reqs in settings.items() if key.endswith('requirements') for req in reqs.split()}
     return sorted(req for req in listed if any(s.operator == '>=' for s in Requirement(req).specifier))
 
 
-def oldest(config, python, uv):
+def oldest(settings, python):
     "These at the oldest versions that go together, as constraints."
-    command = [
-        uv,
-        'pip',
-        'compile',
-        '--quiet',
-        '--no-header',
-        '--no-annotate',
-        '--resolution',
-        'lowest-direct',
-        '--python-version',
-        python,
-        '-',
-    ]
-    said = subprocess.run(command, input='\n'.join(bounded(config)), capture_output=True, text=True, check=True, cwd=ROOT).stdout
-    wanted = {Requirement(req).name for req in bounded(config)}
+    how = '--quiet --no-header --no-annotate --resolution lowest-direct --python-version'.split()
+    command = [BIN / 'uv', 'pip', 'compile', *how, python, '-']
+    said = subprocess.run(command, input='\n'.join(bounded(settings)), capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    wanted = {Requirement(req).name for req in bounded(settings)}
     return '\n'.join(f"{name}=={version} ; python_full_version == '{python}'" for name, version, _ in PIN.findall(said) if name in wanted)
 
 
@@ -76,15 +64,10 @@ def main():
         before = pins((copy / 'requirements.lock').read_text(), python)
         held = [f'{name}=={before[name]}' for name in args.hold.split()]
         if args.which == 'oldest':
-            held.append(oldest(lessons.config(), python, lessons.BIN / 'uv'))
+            held.append(oldest(config(), python))
         (copy / 'held.txt').write_text('\n'.join(held) + '\n')
-        lock = [
-            'make',
-            'lock',
-            f'PYTHON={args.python}',
-            'LOCK_ARGS=--constraint held.txt',
-            f'UPGRADE={"1" if args.which == "newest" else ""}',
-        ]
+        newer = '1' if args.which == 'newest' else ''
+        lock = 'make', 'lock', f'PYTHON={args.python}', 'LOCK_ARGS=--constraint held.txt', f'UPGRADE={newer}'
         if run(*lock, cwd=copy):
             return f'{args.which} on Python {python}: the requirements do not go together'
         changed = changes(before, pins((copy / 'requirements.lock').read_text(), python))
