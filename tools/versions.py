@@ -36,7 +36,7 @@ def bounded(settings):
 
 def oldest(settings, python):
     "These at the oldest versions that go together, as constraints."
-    how = '--quiet --no-header --no-annotate --resolution lowest-direct --python-version'.split()
+    how = ['--quiet', '--no-header', '--no-annotate', '--resolution', 'lowest-direct', '--python-version']
     command = [BIN / 'uv', 'pip', 'compile', *how, python, '-']
     said = subprocess.run(command, input='\n'.join(bounded(settings)), capture_output=True, text=True, check=True, cwd=ROOT).stdout
     wanted = {Requirement(req).name for req in bounded(settings)}
