@@ -24,7 +24,7 @@ N ?=
 SEED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: help course gate test test-slow mutants settings coverage newest oldest real notebooks readme docs lab lint format lock clean
+.PHONY: help course gate test test-slow mutants settings coverage load newest oldest real notebooks readme docs lab lint format lock clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -54,6 +54,9 @@ settings: $(STAMP)  ## Run notebooks and tests under other settings, N times eac
 
 coverage: $(STAMP)  ## Say which lines and branches of the library the notebooks alone execute
 	@$(EMBEDDED) $(PY) tools/covered.py $(ONLY)
+
+load: $(STAMP)  ## Sixteen threads for two minutes, 50 kills each of caching, downloading, saving and going on: nothing half-written
+	@$(EMBEDDED) $(PY) tools/load.py $(LOAD_ARGS)
 
 # Each outside library is in one of these: fastai, torch, timm, pandas, scikit-learn, onnxruntime, polars. QUICK='nbs tests' runs all.
 QUICK ?= nbs/02_datasets.ipynb nbs/04_losses.ipynb nbs/05_metrics.ipynb nbs/08_inference.ipynb nbs/library/checks.ipynb \

@@ -19,6 +19,8 @@ WATCH = verified.Watch()  # what this run finds out about each notebook, for the
 
 def pytest_addoption(parser):
     parser.addoption('--slow', action='store_true', help='run the tests marked slow too')
+    parser.addoption('--kills', type=int, default=5, help='how often a test kills what it tests')
+    parser.addoption('--load-seconds', type=float, default=4, help='how long threads ask one predictor')
 
 
 def pytest_configure(config):

@@ -1259,7 +1259,7 @@ for name in ('bundle', 'bundle.zip'):
     assert wait(forked(lambda: save(0))) == 0
     checked()
     clean = left_over()
-    kill_at_random(random.Random(0), 25)
+    kill_at_random(random.Random(0), int(sys.argv[3]))
     kill_at_each_step()
     assert wait(forked(lambda: save(1))) == 0
     checked()
@@ -1270,9 +1270,11 @@ print('done')
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, 'fork'), reason='processes are forked')
-def test_killed_save_leaves_a_whole_bundle(tmp_path):
-    "Fifty kills at random moments, and one at each step of a save."
-    command = [sys.executable, '-c', NURSERY, str(ROOT / 'tests'), str(tmp_path)]
+def test_killed_save_leaves_a_whole_bundle(tmp_path, request, record_property):
+    "Kills at random moments, and one at each step of a save, of a folder and of one file."
+    kills = -(-request.config.getoption('--kills') // 2)
+    command = [sys.executable, '-c', NURSERY, str(ROOT / 'tests'), str(tmp_path), str(kills)]
     out = subprocess.run(command, capture_output=True, text=True, env={**UTF8, 'OMP_NUM_THREADS': '1'})
     assert out.returncode == 0 and out.stdout.endswith('done\n'), out.stdout + out.stderr
     print(out.stdout)
+    record_property('load', f'{2 * kills} kills and one at each step of a save: each time a whole bundle, the old or the new one')

@@ -1,4 +1,4 @@
-"""The page on guarantees says what the records in benchmarks/ hold: faults, settings, coverage."""
+"""The page on guarantees says what the records in benchmarks/ hold: faults, settings, coverage, load."""
 
 import json
 from pathlib import Path
@@ -95,16 +95,22 @@ def test_coverage(keep):
     )
 
 
+def test_load(keep):
+    found = {'date': '2026-12-01', 'found': {'test_killed_at[caching]': '50 kills'}, 'failed': ['test_four_at_once']}
+    text = records.load_text(keep('load', found))
+    assert text.splitlines()[2:] == ['- killed at[caching]: 50 kills', '- four at once: *failed*'] and '2026-12-01' in text
+
+
 def test_without_a_record_nothing_is_claimed(tmp_path):
     assert records.mutants_text(tmp_path) == records.coverage_text(tmp_path) == '*Not measured.*'
-    assert records.settings_text(tmp_path) == '*Not run.*'
+    assert records.settings_text(tmp_path) == records.load_text(tmp_path) == '*Not run.*'
 
 
 def test_the_page_asks_for_all_of_it():
     page = (ROOT / 'docs' / 'guarantees.md').read_text(encoding='utf-8')
-    told = {'mutants': 'M', 'settings': 'S', 'coverage': 'C', 'pythons': '', 'stamps': '', 'checked cells': '', 'tests': ''}
+    told = {'mutants': 'M', 'settings': 'S', 'coverage': 'C', 'load': 'L', 'pythons': '', 'stamps': '', 'checked cells': '', 'tests': ''}
     filled = build_site.fill(page, told, 'guarantees.md')
-    assert [line for line in filled.splitlines() if line in told.values() and line] == ['M', 'S', 'C']
+    assert [line for line in filled.splitlines() if line in told.values() and line] == ['M', 'S', 'C', 'L']
 
 
 def test_the_record_of_faults_is_about_this_library():

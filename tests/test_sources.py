@@ -1,13 +1,10 @@
-"""What the lesson on sources cannot show: two kernels at once, a kill, downloads that go wrong."""
+"""What the lesson on sources cannot show: threads at once, what was left by a kill, downloads that go wrong."""
 
 import http.server
 import io
-import signal
-import subprocess
 import sys
 import tarfile
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -41,47 +38,6 @@ def entries(folder: Path) -> list[str]:
 
 
 # --- two at once, and a kill ---
-
-
-GENERATE = 'from multilabel_nb.sources import planet_sample; print(planet_sample())'
-
-
-def start_generating() -> subprocess.Popen:
-    "A process that generates the whole Planet stand-in into this test's cache."
-    return subprocess.Popen([sys.executable, '-c', GENERATE], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-
-
-def wait_for_tiles(cache: Path, number: int) -> None:
-    "Wait until a private folder holds some tiles."
-    deadline = time.monotonic() + 60
-    while sum(1 for _ in cache.glob('standin-*/.planet_sample.*.tmp/new/planet_sample/train/*.jpg')) < number:
-        assert time.monotonic() < deadline, 'the generator did not start'
-        time.sleep(0.02)
-
-
-@pytest.mark.slow
-def test_two_processes_at_once_give_one_whole_set(tmp_path):
-    both = [start_generating(), start_generating()]
-    paths = {p.communicate(timeout=240)[0].strip() for p in both}
-    assert [p.returncode for p in both] == [0, 0]
-    assert len(paths) == 1
-    src = Path(paths.pop())
-    assert is_whole(src)
-    assert entries(src.parent) == ['planet_sample']
-
-
-@pytest.mark.slow
-def test_killed_generator_leaves_nothing_half_and_the_next_completes(tmp_path):
-    cache = tmp_path / 'cache'
-    process = start_generating()
-    wait_for_tiles(cache, 20)
-    process.send_signal(signal.SIGKILL)
-    process.wait(timeout=20)
-    home = next(cache.glob('standin-*'))
-    assert not (home / 'planet_sample').exists()
-    src = planet_sample()
-    assert is_whole(src)
-    assert entries(home) == ['planet_sample']
 
 
 def test_quick_kill_and_two_at_once(tmp_path):

@@ -492,6 +492,7 @@ def assemble(root, src, cfg, entries):
         'mutants': records.mutants_text(root),
         'settings': records.settings_text(root),
         'coverage': records.coverage_text(root),
+        'load': records.load_text(root),
         'blob': blob(cfg),
         'fastai': re.search(r'fastai==(\S+)', cfg['fastai_requirements'])[1],
         'pitfalls': pitfalls(lessons, cfg),

@@ -1,4 +1,4 @@
-"""What the page on guarantees shows of the records in benchmarks/: faults put in on purpose, other settings, coverage."""
+"""What the page on guarantees shows of the records in benchmarks/: faults put in on purpose, other settings, coverage, load."""
 
 import json
 from collections import Counter
@@ -84,3 +84,13 @@ def coverage_text(root):
     lines = [[f'`{module}`', *both(row)] for module, row in sorted(found['modules'].items())]
     said = f'Measured {found["date"]}, with {found["notebooks"]} notebooks: {both(total)[0]} of lines, {both(total)[1]} of branches.'
     return f'{said}\n\n{rows(["module", "lines", "branches"], [*lines, ["in all", *both(total)]])}'
+
+
+def load_text(root):
+    "What many threads and kills did, test by test."
+    found = read(root, 'load')
+    if not found:
+        return '*Not run.*'
+    lines = [f'- {name.removeprefix("test_").replace("_", " ")}: {told}' for name, told in found['found'].items()]
+    lines += [f'- {name.removeprefix("test_").replace("_", " ")}: *failed*' for name in found['failed']]
+    return '\n'.join([f'Run {found["date"]}, on two cores.\n', *lines])

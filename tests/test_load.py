@@ -1,0 +1,163 @@
+"""Many at once, and kills at random moments: the same answers in flat memory, and nothing half-written.
+
+`make load` takes 50 kills and two minutes, and `benchmarks/load.json` keeps what it found. Saving a bundle is killed in `test_bundle.py`, a
+run with `--resume` in `test_command.py`.
+"""
+
+import http.server
+import itertools
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from bundled import saved, smooth
+from test_sources import archive, entries
+
+from multilabel_nb.files import build_folder
+from multilabel_nb.predictor import Predictor
+from multilabel_nb.sources import fetch, missing_files
+from multilabel_nb.standins.folder import is_whole
+from multilabel_nb.standins.planet import make_planet
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not Path('/proc/self/statm').exists(), reason='needs Linux')]
+
+N = 16
+
+
+def in_memory():
+    "Megabytes of memory that this process holds."
+    return int(Path('/proc/self/statm').read_text().split()[1]) * os.sysconf('SC_PAGE_SIZE') / 2**20
+
+
+def under_load(bundle, engine, seconds):
+    "Threads ask one predictor in a random order: answers, those that differed, and the memory at the ends of the second and last quarter."
+    predictor = Predictor(bundle, engine=engine)
+    pictures = [saved(smooth(i), 'JPEG') for i in range(20)]
+    expected = [predictor.predict(picture).probs for picture in pictures]
+    until, differ, asked = time.monotonic() + seconds, [], itertools.count()
+
+    def ask(seed):
+        rng = random.Random(seed)
+        while time.monotonic() < until:
+            i = rng.randrange(len(pictures))
+            found = predictor.predict(pictures[i]).probs
+            differ.extend(label for label, p in expected[i].items() if abs(found[label] - p) > 1e-6)
+            next(asked)
+
+    threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(N)]
+    for thread in threads:
+        thread.start()
+    memory = []
+    while time.monotonic() < until:
+        memory.append(in_memory())
+        time.sleep(seconds / 40)
+    for thread in threads:
+        thread.join()
+    quarters = [sorted(memory[i * len(memory) // 4 : (i + 1) * len(memory) // 4]) for i in range(4)]
+    return next(asked), differ, *(quarters[i][len(quarters[i]) // 2] for i in (1, 3))
+
+
+@pytest.fixture(scope='module')
+def own():
+    "Starts functions of this file in processes of their own, which have imported everything when they begin."
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload(['test_load', 'fastai.data.external'])
+    return context
+
+
+@pytest.mark.parametrize('engine', ['onnx', 'torch'])
+def test_sixteen_threads_get_the_same_answers_in_flat_memory(engine, good, own, request, record_property):
+    with own.Pool(1) as pool:
+        asked, differ, before, after = pool.apply(under_load, (good, engine, request.config.getoption('--load-seconds')))
+    record_property('load', f'{asked:,} answers to {N} threads, {len(differ)} differ; memory {before:.0f} MB, later {after:.0f} MB')
+    assert asked > 100 and not differ
+    assert after < 1.05 * before
+
+
+GENERATE = 'from multilabel_nb.sources import planet_sample; print(planet_sample())'
+
+
+def test_four_processes_at_once_give_one_whole_set(tmp_path, record_property):
+    env = {k: v for k, v in os.environ.items() if k != 'MULTILABEL_NB_DATA'} | {'MULTILABEL_NB_CACHE': str(tmp_path)}
+    command = [sys.executable, '-c', GENERATE]
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env) for _ in range(4)]
+    paths = {process.communicate(timeout=240)[0].strip() for process in started}
+    assert [process.returncode for process in started] == [0] * 4 and len(paths) == 1
+    (home,) = tmp_path.iterdir()
+    assert is_whole(home / 'planet_sample') and entries(home) == ['planet_sample']
+    record_property('load', 'four processes wanted one stand-in at once: one was drawn, whole')
+
+
+def draw(home, begun):
+    begun.set()
+    build_folder(home / 'planet_sample', is_whole, lambda tmp: make_planet(tmp / 'planet_sample', n=40))
+
+
+class Slowly(http.server.BaseHTTPRequestHandler):
+    "Sends an archive in pieces, so that a kill may fall between them."
+
+    body = archive()
+
+    def do_GET(self):  # noqa: N802
+        self.send_response(200)
+        self.send_header('Content-Length', str(len(self.body)))
+        self.end_headers()
+        for i in range(0, len(self.body), 2000):
+            self.wfile.write(self.body[i : i + 2000])
+            time.sleep(0.01)
+
+    def log_message(self, *args):
+        pass
+
+
+def download(home, begun):
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Slowly)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    begun.set()
+    fetch(f'http://127.0.0.1:{server.server_port}/planet_sample.tgz', home / 'planet_sample', 'planet_sample')
+
+
+def arrived(folder):
+    return not missing_files(folder, 'planet_sample') and len(entries(folder / 'train')) == 20
+
+
+@pytest.mark.parametrize('work, whole', [(draw, is_whole), (download, arrived)], ids=['caching', 'downloading'])
+def test_killed_at_random_moments_leaves_nothing_half(work, whole, own, tmp_path, request, record_property):
+    """Beside a kill there is the whole set or none; the next run completes it and removes what was left."""
+
+    def start():
+        begun = own.Event()
+        process = own.Process(target=work, args=(tmp_path, begun))
+        process.start()
+        assert begun.wait(60)
+        return process
+
+    def finish(process):
+        process.join(60)
+        assert process.exitcode == 0 and whole(made) and entries(tmp_path) == ['planet_sample']
+        shutil.rmtree(made)
+
+    made, times = tmp_path / 'planet_sample', []
+    for _ in range(3):
+        began = time.monotonic()
+        finish(start())
+        times.append(time.monotonic() - began)
+    rng, kills, during = random.Random(0), request.config.getoption('--kills'), 0
+    for _ in range(kills):
+        process = start()
+        time.sleep(rng.uniform(0, min(times)))
+        process.kill()
+        process.join(60)
+        during += process.exitcode == -signal.SIGKILL
+        assert whole(made) or not made.exists()
+    finish(start())
+    assert during > kills / 2
+    record_property('load', f'{kills} kills, {during} of them during the work: nothing half, and the next run completed it')

@@ -1,0 +1,44 @@
+"""Run the tests that kill and load at full length: `make load`. `benchmarks/load.json` keeps what they found, and the site shows it."""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+from xml.etree import ElementTree
+
+from lessons import ROOT, atomic_write
+
+RESULTS = ROOT / 'benchmarks' / 'load.json'
+TESTS = 'tests/test_load.py', 'tests/test_bundle.py', 'tests/test_command.py'
+
+
+def told(report):
+    "By test, what it counted; and the tests that failed."
+    found, failed = {}, []
+    for case in ElementTree.parse(report).iter('testcase'):
+        failed += [case.get('name')] * (case.find('failure') is not None or case.find('error') is not None)
+        found |= {case.get('name'): p.get('value') for p in case.iter('property') if p.get('name') == 'load'}
+    return found, failed
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('--kills', type=int, default=50, help='of each kind')
+    parser.add_argument('--seconds', type=float, default=120, help='how long sixteen threads ask one predictor')
+    args = parser.parse_args()
+    length = [f'--kills={args.kills}', f'--load-seconds={args.seconds}']
+    with tempfile.TemporaryDirectory() as tmp:
+        report = Path(tmp) / 'report.xml'
+        options = ['-m', 'slow', '--slow', '-k', 'load or killed', f'--junitxml={report}']
+        status = subprocess.run([sys.executable, '-m', 'pytest', *options, *length, *TESTS], cwd=ROOT).returncode
+        found, failed = told(report)
+    kept = {'date': datetime.now(UTC).strftime('%Y-%m-%d'), 'found': found, 'failed': failed}
+    atomic_write(RESULTS, (json.dumps(kept, indent=1) + '\n').encode())
+    return status
+
+
+if __name__ == '__main__':
+    sys.exit(main())
