@@ -44,7 +44,7 @@ test: $(STAMP)  ## Lint, re-run every notebook cell and compare its output, run 
 	$(EMBEDDED) $(PY) -m pytest --nbval nbs tests -n $(or $(JOBS),2) --dist loadfile $(PYTEST_ARGS)
 
 test-slow: $(STAMP)  ## Run the slow tests: wheel, browser and Lab, killed processes, failing lessons
-	$(EMBEDDED) $(PY) -m pytest --slow -m slow tests --durations=20 $(PYTEST_ARGS)
+	$(EMBEDDED) $(PY) -m pytest --slow -m slow tests -n $(or $(JOBS),2) --dist loadfile --durations=20 $(PYTEST_ARGS)
 
 mutants: $(STAMP)  ## Put N small faults into the library, one at a time, and see that a notebook or a test notices
 	@$(EMBEDDED) $(PY) tools/mutants.py --n $(or $(N),100) --seed $(SEED) --only $(ONLY) $(MUTANTS_ARGS)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -19,12 +20,14 @@ WATCH = verified.Watch()  # what this run finds out about each notebook, for the
 
 def pytest_addoption(parser):
     parser.addoption('--slow', action='store_true', help='run the tests marked slow too')
+    parser.addoption('--part', action='store_true', help='of tests with many cases alike (marker `many`), only as many as the marker says')
     parser.addoption('--kills', type=int, default=5, help='how often a test kills what it tests')
     parser.addoption('--load-seconds', type=float, default=4, help='how long threads ask one predictor')
 
 
 def pytest_configure(config):
     config.addinivalue_line('markers', 'slow: minutes rather than seconds; runs with --slow')
+    config.addinivalue_line('markers', 'many(n): a test with many cases alike, of which --part takes n')
     config.addinivalue_line('markers', 'beyond_gate: too long for `make gate`; runs in `make test`')
     # The stored outputs are those of the embedded data.
     os.environ.pop('MULTILABEL_NB_DATA', None)
@@ -74,7 +77,22 @@ def pytest_sessionfinish(session):
             print(f'\nno stamps are kept for the site: {e}')
 
 
+def part(items):
+    "Of each test that is marked `many(n)`, about n cases, spread evenly, the first among them; all others."
+    cases, few = defaultdict(list), set(items)
+    for item in items:
+        if marker := item.get_closest_marker('many'):
+            cases[item.nodeid.partition('[')[0], marker.args[0]].append(item)
+    for (_, n), alike in cases.items():
+        few -= set(alike) - set(alike[:: max(1, len(alike) // n)])
+    return [item for item in items if item in few]
+
+
 def pytest_collection_modifyitems(config, items):
+    if config.option.part:
+        few = part(items)
+        config.hook.pytest_deselected(items=[item for item in items if item not in few])
+        items[:] = few
     skip = pytest.mark.skip(reason='slow: run with --slow')
     for number, item in enumerate(items, 1):
         if hasattr(item, 'cell'):

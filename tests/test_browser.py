@@ -354,6 +354,7 @@ def test_the_explorer_works_in_jupyterlab(lab, new_page):
     assert not [request for request in page.requests if not request.startswith((address, 'data:', 'blob:'))]
 
 
+@pytest.mark.many(4)
 @pytest.mark.parametrize('name', [file.stem for file in lesson_files()])
 def test_a_notebook_runs_in_jupyterlab(lab, new_page, name):
     """Run All: every cell is answered, none fails but those that promise to, and nothing is said on standard error but progress."""

@@ -995,6 +995,7 @@ def test_a_probe_on_features_from_onnxruntime_is_the_same(how, few):
 
 
 @pytest.mark.slow
+@pytest.mark.many(3)
 @pytest.mark.parametrize('name', FAMILIES)
 def test_family_is_bundled(name, tmp_path):
     make, size = FAMILIES[name]

@@ -236,3 +236,16 @@ def test_thresholds_by_name_as_a_series():
         check_thresh({'fog': 0.2}, VOCAB)
     with pytest.raises(ValueError, match='one per label, got shape'):
         check_thresh([0.2, 0.3], VOCAB)
+
+
+def test_what_functions_share_has_one_default():
+    """Unknown targets are an error unless one says so, long work shows its bar, nothing is replaced unasked."""
+    shared = {'ignore_nan': False, 'progress': True, 'overwrite': False, 'download': False, 'vocab': None, 'ax': None}
+    found = set()
+    for name in multilabel_nb.__all__:
+        made = getattr(multilabel_nb, name)
+        parameters = inspect.signature(made).parameters.values() if inspect.isfunction(made) else ()
+        defaults = {p.name: p.default for p in parameters if p.name in shared and p.default is not p.empty}
+        assert defaults == {key: shared[key] for key in defaults}, name
+        found |= set(defaults)
+    assert found == set(shared)

@@ -144,6 +144,7 @@ def refused(name, words):
     assert name in str(e.value)
 
 
+@pytest.mark.many(20)
 @pytest.mark.parametrize('family', SMALL)
 def test_a_small_family_of_timm_makes_maps(family):
     name = SMALL[family]
@@ -165,6 +166,7 @@ def test_a_large_family_of_timm_has_the_width_it_says(family):
     assert (backbone.library, backbone.num_features) == ('timm', backbone.net.num_features)
 
 
+@pytest.mark.many(20)
 @pytest.mark.parametrize('name', [name for name in TORCHVISION if name not in TOO_LARGE])
 def test_every_classification_network_of_torchvision_is_taken_or_refused(name):
     with torch.device('meta'):

@@ -31,6 +31,7 @@ def test_a_page_prints_what_it_says(name, tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.many(5)
 @pytest.mark.parametrize('name', sorted(SLOW))
 def test_a_long_page_prints_what_it_says(name, tmp_path):
     command = [sys.executable, guide_pages.__file__, name]

@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import threading
 import time
 from pathlib import Path
@@ -104,7 +105,7 @@ def draw(home, begun):
 class Slowly(http.server.BaseHTTPRequestHandler):
     "Sends an archive in pieces, so that a kill may fall between them."
 
-    body = archive()
+    body = archive((tarfile.TarInfo('planet_sample/more'), os.urandom(100_000)))
 
     def do_GET(self):  # noqa: N802
         self.send_response(200)
@@ -147,8 +148,8 @@ def test_killed_at_random_moments_leaves_nothing_half(work, whole, own, tmp_path
 
     made, times = tmp_path / 'planet_sample', []
     for _ in range(3):
-        began = time.monotonic()
-        finish(start())
+        process, began = start(), time.monotonic()
+        finish(process)
         times.append(time.monotonic() - began)
     rng, kills, during = random.Random(0), request.config.getoption('--kills'), 0
     for _ in range(kills):

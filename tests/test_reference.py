@@ -194,6 +194,7 @@ NARROW = """() => [...document.querySelectorAll('dl.py, dl.py dt, dl.py dd, dl.p
 
 
 @pytest.mark.slow
+@pytest.mark.many(8)
 @each_module
 def test_nothing_is_scrolled_aside_on_a_phone(address, page, module):
     page.set_viewport_size({'width': 390, 'height': 844})

@@ -666,6 +666,7 @@ def cut(page):
 
 
 @pytest.mark.slow
+@pytest.mark.many(24)
 @pytest.mark.parametrize('name', built_pages())
 def test_a_page_is_sound_on_any_screen_and_open_to_all(address, page, axe, name):
     """No error, no request that fails or leaves, no code cut off, nothing to scroll aside on a phone, nothing serious for axe."""

@@ -13,6 +13,7 @@ import random
 import re
 import resource
 import signal
+import sys
 import tempfile
 import time
 import tomllib
@@ -221,6 +222,13 @@ class Runner:
         return verdict
 
 
+def again(runner, killed):
+    "Judge mutants by the notebook that owns them alone: how many it no longer kills."
+    missed = [m.id for m in tqdm(killed, unit='mutant') if not runner.judge(m, runner.notebook('owner', m.notebook))['killed_by']]
+    print(f'{len(killed) - len(missed)} of {len(killed)} are killed again', *missed, sep='\n')
+    return len(missed)
+
+
 # ---- results
 
 
@@ -243,6 +251,20 @@ def record(mutant, verdict):
         'after': mutant.after,
         **verdict,
     }
+
+
+def still(records, now):
+    "Records of mutants that are there now, perhaps on another line; by today's id."
+    places = defaultdict(list)
+    for m in now.values():
+        places[m.module, m.before, m.after].append(m.id)
+    kept = {}
+    for r in sorted(records, key=lambda r: r['id'] not in places[key(r)]):  # those on their old line choose first
+        free = [i for i in places[key(r)] if i not in kept]
+        if free:
+            at = r['id'] if r['id'] in free else free[0]
+            kept[at] = r | {'id': at, 'file': f'{r["file"].partition(":")[0]}:{now[at].line}'}
+    return kept
 
 
 def count(records, same):
@@ -273,19 +295,23 @@ def main():
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--only', nargs='*', default=[], help='modules')
     parser.add_argument('--fresh', action='store_true', help='judge those again, too, that were killed before')
+    parser.add_argument('--again', action='store_true', help='whether notebooks still kill mutants that they killed; writes no record')
     parser.add_argument('--results', type=Path, default=RESULTS, help='the record, in JSON')
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a running fork is ended, too
     found, same = mutants(), equivalents()
     now = {m.id: m for all_ in found.values() for m in all_}
-    kept = json.loads(args.results.read_text(encoding='utf-8'))['mutants'] if args.results.exists() else []
-    kept = {r['id']: r for r in kept if r['id'] in now and (r['before'], r['after']) == (now[r['id']].before, now[r['id']].after)}
+    kept = still(json.loads(args.results.read_text(encoding='utf-8'))['mutants'] if args.results.exists() else [], now)
+    if args.again:
+        found = {module: [m for m in all_ if kept.get(m.id, {}).get('killed_by') == 'owner'] for module, all_ in found.items()}
     asked = sample({module: all_ for module, all_ in found.items() if module in (args.only or found)}, args.n, args.seed)
     chosen = [m for m in asked if args.fresh or not (m.id in kept and (kept[m.id]['killed_by'] or key(kept[m.id]) in same))]
     with tempfile.TemporaryDirectory() as tmp:
         folder = copied(Path(tmp).resolve())
         warm_up(folder)
         runner = Runner(folder, tqdm.write)
+        if args.again:
+            return again(runner, asked)
         for stages in (runner.by_notebooks, runner.by_tests):  # tests only for what no notebook noticed
             for mutant in tqdm(chosen, unit='mutant', desc=stages.__name__):
                 kept[mutant.id] = record(mutant, runner.judge(mutant, stages(mutant)))
@@ -299,4 +325,4 @@ def main():
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())
