@@ -76,6 +76,9 @@ def forked(work, seconds):
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
                 resource.setrlimit(resource.RLIMIT_DATA, (8 << 30, resource.RLIM_INFINITY))
                 resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), resource.RLIM_INFINITY))
+                tqdm.set_lock(
+                    threading.RLock()
+                )  # its own: the usual one is shared by processes, and one that is killed may hold it for ever
                 tqdm._instances.clear()  # bars of the work are the first on the screen, as in a process of its own
                 for stream in (1, 2):
                     os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
