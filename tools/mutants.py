@@ -295,6 +295,7 @@ def main():
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--only', nargs='*', default=[], help='modules')
     parser.add_argument('--fresh', action='store_true', help='judge those again, too, that were killed before')
+    parser.add_argument('--survivors', action='store_true', help='no new ones: those of the record that nothing killed, judged again')
     parser.add_argument('--again', action='store_true', help='whether notebooks still kill mutants that they killed; writes no record')
     parser.add_argument('--results', type=Path, default=RESULTS, help='the record, in JSON')
     args = parser.parse_args()
@@ -302,6 +303,8 @@ def main():
     found, same = mutants(), equivalents()
     now = {m.id: m for all_ in found.values() for m in all_}
     kept = still(json.loads(args.results.read_text(encoding='utf-8'))['mutants'] if args.results.exists() else [], now)
+    if args.survivors:
+        found = {module: [m for m in all_ if m.id in kept and not kept[m.id]['killed_by']] for module, all_ in found.items()}
     if args.again:
         found = {module: [m for m in all_ if kept.get(m.id, {}).get('killed_by') == 'owner'] for module, all_ in found.items()}
     asked = sample({module: all_ for module, all_ in found.items() if module in (args.only or found)}, args.n, args.seed)
