@@ -302,6 +302,11 @@ def test_progress_in_a_pipe_is_lines(good, pictures, tmp_path, capsys):
     assert command(capsys, *ask)[2] == left_out(pictures)
 
 
+def test_the_module_runs_as_a_command():
+    out = subprocess.run([*COMMAND, '--help'], capture_output=True, text=True, env=UTF8)
+    assert out.returncode == 0 and out.stdout.startswith('usage: ')
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == 'win32', reason='no SIGKILL')
 @FORMS
