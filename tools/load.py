@@ -28,13 +28,19 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--kills', type=int, default=50, help='of each kind')
     parser.add_argument('--seconds', type=float, default=120, help='how long sixteen threads ask one predictor')
+    parser.add_argument(
+        '--only', default='load or killed', help='which of the tests, as -k of pytest; the record keeps what it has of the others'
+    )
     args = parser.parse_args()
     length = [f'--kills={args.kills}', f'--load-seconds={args.seconds}']
     with tempfile.TemporaryDirectory() as tmp:
         report = Path(tmp) / 'report.xml'
-        options = ['-m', 'slow', '--slow', '-k', 'load or killed', f'--junitxml={report}']
+        options = ['-m', 'slow', '--slow', '-k', args.only, f'--junitxml={report}']
         status = subprocess.run([sys.executable, '-m', 'pytest', *options, *length, *TESTS], cwd=ROOT).returncode
         found, failed = told(report)
+    old = json.loads(RESULTS.read_text(encoding='utf-8')) if RESULTS.exists() else {'found': {}, 'failed': []}
+    failed += [name for name in old['failed'] if name not in found and name not in failed]
+    found = {name: text for name, text in old['found'].items() if name not in failed} | found
     kept = {'date': datetime.now(UTC).strftime('%Y-%m-%d'), 'found': found, 'failed': failed}
     atomic_write(RESULTS, (json.dumps(kept, indent=1) + '\n').encode())
     return status
