@@ -21,7 +21,7 @@ WATCH = verified.Watch()  # what this run finds out about each notebook, for the
 def pytest_addoption(parser):
     parser.addoption('--slow', action='store_true', help='run the tests marked slow too')
     parser.addoption('--part', action='store_true', help='of tests with many cases alike (marker `many`), only as many as the marker says')
-    parser.addoption('--kills', type=int, default=5, help='how often a test kills what it tests')
+    parser.addoption('--kills', type=int, help='how often a test kills what it tests; else as it says')
     parser.addoption('--load-seconds', type=float, default=4, help='how long threads ask one predictor')
 
 

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 from bundled import bundle, good, model, predictors  # noqa: F401  fixtures of several tests
-from hosted import address, site  # noqa: F401  likewise
+from hosted import address, served, site  # noqa: F401  likewise
 
 CHROMIUM = next(filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), None)
 

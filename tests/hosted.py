@@ -1,4 +1,7 @@
-"The site of this project, built once, served as its host would, and pages of it in a browser; `conftest.py` makes the fixtures known."
+"""The site of this project, built once, served as its host would, and pages of it in a browser; and files for downloads.
+
+`conftest.py` makes the fixtures known.
+"""
 
 import functools
 import http.server
@@ -50,6 +53,33 @@ def address(site):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f'http://127.0.0.1:{server.server_port}{BASE}/'
     server.shutdown()
+
+
+@pytest.fixture(scope='module')
+def served():
+    "A server on 127.0.0.1: `served[path] = body`; a body of `(bytes, claimed length)` breaks off."
+    bodies = {}
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):  # noqa: N802
+            body = bodies.get(self.path)
+            if body is None:
+                self.send_error(404)
+                return
+            body, length = body if isinstance(body, tuple) else (body, len(body))
+            self.send_response(200)
+            self.send_header('Content-Length', str(length))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield bodies, f'http://127.0.0.1:{server.server_port}'
+    server.shutdown()
+    server.server_close()
 
 
 def visit(page, url):

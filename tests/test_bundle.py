@@ -1273,7 +1273,7 @@ print('done')
 @pytest.mark.skipif(not hasattr(os, 'fork'), reason='processes are forked')
 def test_killed_save_leaves_a_whole_bundle(tmp_path, request, record_property):
     "Kills at random moments, and one at each step of a save, of a folder and of one file."
-    kills = -(-request.config.getoption('--kills') // 2)
+    kills = (request.config.getoption('--kills') or 50) // 2
     command = [sys.executable, '-c', NURSERY, str(ROOT / 'tests'), str(tmp_path), str(kills)]
     out = subprocess.run(command, capture_output=True, text=True, env={**UTF8, 'OMP_NUM_THREADS': '1'})
     assert out.returncode == 0 and out.stdout.endswith('done\n'), out.stdout + out.stderr

@@ -312,7 +312,7 @@ def test_the_module_runs_as_a_command():
 @FORMS
 def test_killed_at_random_moments_loses_nothing(form, good, pictures, tmp_path, request, record_property):
     "Two shards, each killed after a random number of further bytes, again and again: the files of runs that nobody killed."
-    kills = -(-request.config.getoption('--kills') // 2)
+    kills = (request.config.getoption('--kills') or 20) // 2
     for i in range(1500):
         (pictures / f'{i:04}.jpg').write_bytes(BAD_FILES['cut.jpg'] if i % 75 == 7 else saved(smooth(i % 30), 'JPEG'))
     rng = random.Random(0 if form == '--csv' else 1)

@@ -1,18 +1,15 @@
 """Many at once, and kills at random moments: the same answers in flat memory, and nothing half-written.
 
 `make load` takes 50 kills and two minutes, and `benchmarks/load.json` keeps what it found. Saving a bundle is killed in `test_bundle.py`, a
-run with `--resume` in `test_command.py`.
+run with `--resume` in `test_command.py`; several want one stand-in in `test_sources.py`.
 """
 
-import http.server
 import itertools
 import multiprocessing
 import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import tarfile
 import threading
 import time
@@ -83,47 +80,14 @@ def test_sixteen_threads_get_the_same_answers_in_flat_memory(engine, good, own, 
     assert after < 1.05 * before
 
 
-GENERATE = 'from multilabel_nb.sources import planet_sample; print(planet_sample())'
-
-
-def test_four_processes_at_once_give_one_whole_set(tmp_path, record_property):
-    env = {k: v for k, v in os.environ.items() if k != 'MULTILABEL_NB_DATA'} | {'MULTILABEL_NB_CACHE': str(tmp_path)}
-    command = [sys.executable, '-c', GENERATE]
-    started = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=env) for _ in range(4)]
-    paths = {process.communicate(timeout=240)[0].strip() for process in started}
-    assert [process.returncode for process in started] == [0] * 4 and len(paths) == 1
-    (home,) = tmp_path.iterdir()
-    assert is_whole(home / 'planet_sample') and entries(home) == ['planet_sample']
-    record_property('load', 'four processes wanted one stand-in at once: one was drawn, whole')
-
-
-def draw(home, begun):
+def draw(home, begun, url):
     begun.set()
     build_folder(home / 'planet_sample', is_whole, lambda tmp: make_planet(tmp / 'planet_sample', n=40))
 
 
-class Slowly(http.server.BaseHTTPRequestHandler):
-    "Sends an archive in pieces, so that a kill may fall between them."
-
-    body = archive((tarfile.TarInfo('planet_sample/more'), os.urandom(100_000)))
-
-    def do_GET(self):  # noqa: N802
-        self.send_response(200)
-        self.send_header('Content-Length', str(len(self.body)))
-        self.end_headers()
-        for i in range(0, len(self.body), 2000):
-            self.wfile.write(self.body[i : i + 2000])
-            time.sleep(0.01)
-
-    def log_message(self, *args):
-        pass
-
-
-def download(home, begun):
-    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Slowly)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+def download(home, begun, url):
     begun.set()
-    fetch(f'http://127.0.0.1:{server.server_port}/planet_sample.tgz', home / 'planet_sample', 'planet_sample')
+    fetch(f'{url}/planet_sample.tgz', home / 'planet_sample', 'planet_sample')
 
 
 def arrived(folder):
@@ -131,12 +95,12 @@ def arrived(folder):
 
 
 @pytest.mark.parametrize('work, whole', [(draw, is_whole), (download, arrived)], ids=['caching', 'downloading'])
-def test_killed_at_random_moments_leaves_nothing_half(work, whole, own, tmp_path, request, record_property):
+def test_killed_at_random_moments_leaves_nothing_half(work, whole, own, served, tmp_path, request, record_property):
     """Beside a kill there is the whole set or none; the next run completes it and removes what was left."""
 
     def start():
         begun = own.Event()
-        process = own.Process(target=work, args=(tmp_path, begun))
+        process = own.Process(target=work, args=(tmp_path, begun, url))
         process.start()
         assert begun.wait(60)
         return process
@@ -146,12 +110,14 @@ def test_killed_at_random_moments_leaves_nothing_half(work, whole, own, tmp_path
         assert process.exitcode == 0 and whole(made) and entries(tmp_path) == ['planet_sample']
         shutil.rmtree(made)
 
+    bodies, url = served
+    bodies['/planet_sample.tgz'] = archive((tarfile.TarInfo('planet_sample/more'), os.urandom(20_000_000)))  # so that it takes a while
     made, times = tmp_path / 'planet_sample', []
     for _ in range(3):
         process, began = start(), time.monotonic()
         finish(process)
         times.append(time.monotonic() - began)
-    rng, kills, during = random.Random(0), request.config.getoption('--kills'), 0
+    rng, kills, during = random.Random(0), request.config.getoption('--kills') or 5, 0
     for _ in range(kills):
         process = start()
         time.sleep(rng.uniform(0, min(times)))

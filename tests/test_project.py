@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import nbformat
@@ -422,3 +423,21 @@ def test_planet_is_written_as_pascal(tmp_path):
     assert all(
         f'{(made / row.part / row.fname).read_text()}' == f'train_{row.labels.removeprefix("clear label")}' for row in both.itertuples()
     )
+
+
+@pytest.mark.slow
+def test_a_part_of_the_slow_tests_leaves_out_cases_alone():
+    """Each test stays, the first of many cases alike too, and of those without the marker `many` every case."""
+
+    def collected(*more):
+        options = ['--slow', '--collect-only', '-q', '-p', 'no:cacheprovider', 'tests/test_families.py', *more]
+        out = subprocess.run([sys.executable, '-m', 'pytest', *options], cwd=ROOT, capture_output=True, text=True)
+        return [line for line in out.stdout.splitlines() if '::' in line]
+
+    every, few = collected(), collected('--part')
+    name = lambda line: line.partition('[')[0]  # noqa: E731
+    assert set(map(name, every)) == set(map(name, few)) and set(few) < set(every) and few[0] == every[0]
+    count = Counter(map(name, few))
+    assert 20 <= count['tests/test_families.py::test_a_small_family_of_timm_makes_maps'] < 40
+    large = [line for line in every if 'large_family' in line]
+    assert large and set(large) <= set(few)

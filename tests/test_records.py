@@ -98,7 +98,7 @@ def test_coverage(keep):
 def test_load(keep):
     found = {'date': '2026-12-01', 'found': {'test_killed_at[caching]': '50 kills'}, 'failed': ['test_four_at_once']}
     text = records.load_text(keep('load', found))
-    assert text.splitlines()[2:] == ['- killed at[caching]: 50 kills', '- four at once: *failed*'] and '2026-12-01' in text
+    assert text.splitlines()[2:] == ['- killed at (caching): 50 kills', '- four at once: *failed*'] and '2026-12-01' in text
 
 
 def test_without_a_record_nothing_is_claimed(tmp_path):

@@ -1,10 +1,12 @@
-"""What the lesson on sources cannot show: threads at once, what was left by a kill, downloads that go wrong."""
+"""What the lesson on sources cannot show: kernels at once, a kill, downloads that go wrong."""
 
-import http.server
 import io
+import signal
+import subprocess
 import sys
 import tarfile
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -37,7 +39,49 @@ def entries(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir()) if folder.exists() else []
 
 
-# --- two at once, and a kill ---
+# --- several at once, and a kill ---
+
+
+GENERATE = 'from multilabel_nb.sources import planet_sample; print(planet_sample())'
+
+
+def start_generating() -> subprocess.Popen:
+    "A process that generates the whole Planet stand-in into this test's cache."
+    return subprocess.Popen([sys.executable, '-c', GENERATE], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+
+def wait_for_tiles(cache: Path, number: int) -> None:
+    "Wait until a private folder holds some tiles."
+    deadline = time.monotonic() + 60
+    while sum(1 for _ in cache.glob('standin-*/.planet_sample.*.tmp/new/planet_sample/train/*.jpg')) < number:
+        assert time.monotonic() < deadline, 'the generator did not start'
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_four_processes_at_once_give_one_whole_set(record_property):
+    started = [start_generating() for _ in range(4)]
+    paths = {p.communicate(timeout=240)[0].strip() for p in started}
+    assert [p.returncode for p in started] == [0] * 4
+    assert len(paths) == 1
+    src = Path(paths.pop())
+    assert is_whole(src)
+    assert entries(src.parent) == ['planet_sample']
+    record_property('load', 'four processes wanted one stand-in at once: one was drawn, whole')
+
+
+@pytest.mark.slow
+def test_killed_generator_leaves_nothing_half_and_the_next_completes(tmp_path):
+    cache = tmp_path / 'cache'
+    process = start_generating()
+    wait_for_tiles(cache, 20)
+    process.send_signal(signal.SIGKILL)
+    process.wait(timeout=20)
+    home = next(cache.glob('standin-*'))
+    assert not (home / 'planet_sample').exists()
+    src = planet_sample()
+    assert is_whole(src)
+    assert entries(home) == ['planet_sample']
 
 
 def test_quick_kill_and_two_at_once(tmp_path):
@@ -142,33 +186,6 @@ def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tuple[tarfile
     info = tarfile.TarInfo(name)
     info.type, info.linkname = kind, target
     return info, b''
-
-
-@pytest.fixture(scope='module')
-def served():
-    "A server on 127.0.0.1: `served[path] = body`; a body of `(bytes, claimed length)` breaks off."
-    bodies = {}
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):  # noqa: N802
-            body = bodies.get(self.path)
-            if body is None:
-                self.send_error(404)
-                return
-            body, length = body if isinstance(body, tuple) else (body, len(body))
-            self.send_response(200)
-            self.send_header('Content-Length', str(length))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *args):
-            pass
-
-    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield bodies, f'http://127.0.0.1:{server.server_port}'
-    server.shutdown()
-    server.server_close()
 
 
 def test_good_archive_arrives_whole_and_only_once(served, tmp_path, monkeypatch):

@@ -76,9 +76,8 @@ def forked(work, seconds):
                 signal.signal(signal.SIGTERM, signal.SIG_DFL)
                 resource.setrlimit(resource.RLIMIT_DATA, (8 << 30, resource.RLIM_INFINITY))
                 resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), resource.RLIM_INFINITY))
-                tqdm.set_lock(
-                    threading.RLock()
-                )  # its own: the usual one is shared by processes, and one that is killed may hold it for ever
+                # its own: the usual lock is shared by processes, and one that is killed may hold it for ever
+                tqdm.set_lock(threading.RLock())
                 tqdm._instances.clear()  # bars of the work are the first on the screen, as in a process of its own
                 for stream in (1, 2):
                     os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
@@ -133,6 +132,7 @@ def run_notebook(file, folder, trace=False, places=None):
     shell = InteractiveShell._instance = type('ZMQShell', (CaptureShell,), {})()
     shell._showtraceback = lambda *args: None
     patterns = dict(plugin.get_sanitize_patterns((folder / 'nbs' / 'sanitize.cfg').read_text(encoding='utf-8')))
+    patterns[r'PosixPath\('] = 'Path('  # so fastcore calls a path, and here it is always imported
     skipped = 'metadata traceback output_type name execution_count stderr application/vnd.jupyter.widget-view+json'
     skipped += ' image/png image/jpeg image/svg+xml'
     like = SimpleNamespace(parent=SimpleNamespace(skip_compare=skipped.split(), sanitize_patterns=patterns), colors=plugin.nocolors)

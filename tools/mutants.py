@@ -13,7 +13,6 @@ import random
 import re
 import resource
 import signal
-import sys
 import tempfile
 import time
 import tomllib
@@ -222,13 +221,6 @@ class Runner:
         return verdict
 
 
-def again(runner, killed):
-    "Judge mutants by the notebook that owns them alone: how many it no longer kills."
-    missed = [m.id for m in tqdm(killed, unit='mutant') if not runner.judge(m, runner.notebook('owner', m.notebook))['killed_by']]
-    print(f'{len(killed) - len(missed)} of {len(killed)} are killed again', *missed, sep='\n')
-    return len(missed)
-
-
 # ---- results
 
 
@@ -296,7 +288,7 @@ def main():
     parser.add_argument('--only', nargs='*', default=[], help='modules')
     parser.add_argument('--fresh', action='store_true', help='judge those again, too, that were killed before')
     parser.add_argument('--survivors', action='store_true', help='no new ones: those of the record that nothing killed, judged again')
-    parser.add_argument('--again', action='store_true', help='whether notebooks still kill mutants that they killed; writes no record')
+    parser.add_argument('--notebooks', action='store_true', help='leave out the tests')
     parser.add_argument('--results', type=Path, default=RESULTS, help='the record, in JSON')
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that a running fork is ended, too
@@ -305,17 +297,14 @@ def main():
     kept = still(json.loads(args.results.read_text(encoding='utf-8'))['mutants'] if args.results.exists() else [], now)
     if args.survivors:
         found = {module: [m for m in all_ if m.id in kept and not kept[m.id]['killed_by']] for module, all_ in found.items()}
-    if args.again:
-        found = {module: [m for m in all_ if kept.get(m.id, {}).get('killed_by') == 'owner'] for module, all_ in found.items()}
     asked = sample({module: all_ for module, all_ in found.items() if module in (args.only or found)}, args.n, args.seed)
     chosen = [m for m in asked if args.fresh or not (m.id in kept and (kept[m.id]['killed_by'] or key(kept[m.id]) in same))]
     with tempfile.TemporaryDirectory() as tmp:
         folder = copied(Path(tmp).resolve())
         warm_up(folder)
         runner = Runner(folder, tqdm.write)
-        if args.again:
-            return again(runner, asked)
-        for stages in (runner.by_notebooks, runner.by_tests):  # tests only for what no notebook noticed
+        # tests only for what no notebook noticed
+        for stages in [runner.by_notebooks, runner.by_tests][: 1 if args.notebooks else 2]:
             for mutant in tqdm(chosen, unit='mutant', desc=stages.__name__):
                 kept[mutant.id] = record(mutant, runner.judge(mutant, stages(mutant)))
                 data = {'sites': len(now), 'mutants': [kept[i] for i in sorted(kept)]}
@@ -328,4 +317,4 @@ def main():
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    main()

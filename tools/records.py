@@ -91,6 +91,6 @@ def load_text(root):
     found = read(root, 'load')
     if not found:
         return '*Not run.*'
-    lines = [f'- {name.removeprefix("test_").replace("_", " ")}: {told}' for name, told in found['found'].items()]
-    lines += [f'- {name.removeprefix("test_").replace("_", " ")}: *failed*' for name in found['failed']]
-    return '\n'.join([f'Run {found["date"]}, on two cores.\n', *lines])
+    told = found['found'] | dict.fromkeys(found['failed'], '*failed*')
+    spoken = {name: name.removeprefix('test_').translate(str.maketrans({'_': ' ', '[': ' (', ']': ')'})) for name in told}
+    return '\n'.join([f'Run {found["date"]}, on two cores.\n', *(f'- {spoken[name]}: {text}' for name, text in told.items())])
