@@ -117,9 +117,12 @@ with tempfile.TemporaryDirectory() as tmp:
         assert verdict['killed_by'] == killed_by, verdict
     assert verdict['how'] == 'out of time'
     assert (folder / fault.notebook).read_bytes() == (mutants.ROOT / fault.notebook).read_bytes()
-    with_plots = Path('nbs/library/table_plots.ipynb')
-    found = mutants.forked(lambda: mutants.run_notebook(with_plots, folder), 60)
-    assert found['why'] is None, found
+    for name in 'table_plots', 'exercises_02':  # plots, and paths in an output
+        found = mutants.forked(lambda: mutants.run_notebook(Path(f'nbs/library/{{name}}.ipynb'), folder), 60)
+        assert found['why'] is None, found
+    lock = mutants.tqdm.get_lock()
+    mutants.forked(lambda: mutants.tqdm.get_lock().acquire(), 60)
+    assert lock.mp_lock.acquire(timeout=5), 'a fork that has ended holds the lock of the bars'
 """
 
 

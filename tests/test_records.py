@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import build_site
+import load
 import mutants
 import pytest
 import records
@@ -99,6 +100,20 @@ def test_load(keep):
     found = {'date': '2026-12-01', 'found': {'test_killed_at[caching]': '50 kills'}, 'failed': ['test_four_at_once']}
     text = records.load_text(keep('load', found))
     assert text.splitlines()[2:] == ['- killed at (caching): 50 kills', '- four at once: *failed*'] and '2026-12-01' in text
+
+
+def test_the_record_of_load_keeps_what_did_not_run(tmp_path):
+    report, kills = (
+        tmp_path / 'report.xml',
+        '<properties><property name="load" value="3 kills"/><property name="x" value="y"/></properties>',
+    )
+    report.write_text(f'<testsuite><testcase name="test_a">{kills}</testcase><testcase name="test_b"/></testsuite>')
+    assert load.told(report) == {'test_a': '3 kills'}
+    old = {'found': {'test_a': '1 kill', 'test_c': '2 kills', 'test_d': '4 kills'}, 'failed': ['test_e', 'test_a']}
+    assert load.joined(old, load.told(report), ['test_d']) == {
+        'found': {'test_a': '3 kills', 'test_c': '2 kills'},
+        'failed': ['test_d', 'test_e'],
+    }
 
 
 def test_without_a_record_nothing_is_claimed(tmp_path):

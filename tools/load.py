@@ -22,6 +22,12 @@ def told(report):
     return {case.get('name'): p.get('value') for case in cases for p in case.iter('property') if p.get('name') == 'load'}
 
 
+def joined(old, found, failed):
+    "The record: of tests that did not run this time what it had, of the others what came now."
+    failed = failed + [name for name in old['failed'] if name not in found and name not in failed]
+    return {'found': {name: text for name, text in (old['found'] | found).items() if name not in failed}, 'failed': failed}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--kills', type=int, default=50, help='of each kind')
@@ -39,9 +45,7 @@ def main():
         status = subprocess.run([sys.executable, '-m', 'pytest', *options, *length, *TESTS], cwd=ROOT).returncode
         found, failed = told(report), [name.rpartition(': ')[2] for name in counted(report)['failed']]
     old = json.loads(RESULTS.read_text(encoding='utf-8')) if RESULTS.exists() else {'found': {}, 'failed': []}
-    failed += [name for name in old['failed'] if name not in found and name not in failed]
-    found = {name: text for name, text in old['found'].items() if name not in failed} | found
-    kept = {'date': datetime.now(UTC).strftime('%Y-%m-%d'), 'found': found, 'failed': failed}
+    kept = {'date': datetime.now(UTC).strftime('%Y-%m-%d')} | joined(old, found, failed)
     atomic_write(RESULTS, (json.dumps(kept, indent=1) + '\n').encode())
     return status
 
