@@ -99,9 +99,10 @@ def mutants(only=(), root=ROOT):
     return dict(found)
 
 
-def sample(found, n, seed):
-    "As many of each module, in an order that a larger `n` continues."
+def sample(found, n, seed, kept=()):
+    "As many of each module, those of the record first, in an order that a larger `n` continues."
     order = {module: random.Random(f'{seed}:{module}').sample(all_, len(all_)) for module, all_ in sorted(found.items())}
+    order = {module: sorted(all_, key=lambda m: m.id not in kept) for module, all_ in order.items()}
     ranked = sorted((rank, module, m.id, m) for module, all_ in order.items() for rank, m in enumerate(all_))
     return [m for *_, m in ranked[:n]]
 
@@ -297,7 +298,7 @@ def main():
     kept = still(json.loads(args.results.read_text(encoding='utf-8'))['mutants'] if args.results.exists() else [], now)
     if args.survivors:
         found = {module: [m for m in all_ if m.id in kept and not kept[m.id]['killed_by']] for module, all_ in found.items()}
-    asked = sample({module: all_ for module, all_ in found.items() if module in (args.only or found)}, args.n, args.seed)
+    asked = sample({module: all_ for module, all_ in found.items() if module in (args.only or found)}, args.n, args.seed, kept)
     chosen = [m for m in asked if args.fresh or not (m.id in kept and (kept[m.id]['killed_by'] or key(kept[m.id]) in same))]
     with tempfile.TemporaryDirectory() as tmp:
         folder = copied(Path(tmp).resolve())
