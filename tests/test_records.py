@@ -69,9 +69,10 @@ def test_settings(keep):
         'notebooks': 6,
         'cells': 50,
         'tests': 7,
+        'parts': 1,
     }
     red = one | {'failed': ['a', 'b'], 'versions': {'torch': '2.9'}}
-    green = red | {'name': 'two threads', 'passed': 10, 'failed': []}
+    green = red | {'name': 'two threads', 'passed': 10, 'failed': [], 'parts': 10}
     none = {'name': 'no network', 'changes': 'no net', 'date': '2026-12-02', 'passed': 0, 'tried': 0, 'not_run': 'not permitted'}
     text = records.settings_text(keep('settings', [red, green, none]))
     assert row(text, 'one thread') == [
@@ -80,7 +81,7 @@ def test_settings(keep):
         '50 cells of 6 notebooks, 7 tests',
         '2026-12-01',
     ]
-    assert row(text, 'two threads')[1] == '10 of 10 passed'
+    assert row(text, 'two threads')[1] == '10 of 10 passed, each with a part of 10'
     assert row(text, 'no network') == ['no net', '*not run*: not permitted', '', '2026-12-02'] and text.endswith('With torch 2.9.')
 
 

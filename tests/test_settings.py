@@ -8,7 +8,7 @@ import pytest
 import settings
 from settings import SETTINGS, Setting, chosen, counted, inside, record
 
-ARGS = {'full': False, 'files': [], 'jobs': 1, 'n': 1}
+ARGS = {'full': False, 'files': [], 'jobs': 1, 'n': 1, 'parts': 1}
 BY_NAME = {setting.name: setting for setting in SETTINGS}
 
 TEST = """
@@ -97,7 +97,10 @@ def test_what_is_run():
     assert 'nbs/06_training.ipynb' in chosen(plain, True, None, 1)
     mixed = chosen(shuffled, False, None, 1)
     assert mixed != files and sorted(mixed) == sorted(files) and mixed != chosen(shuffled, False, None, 2)
-    assert chosen(BY_NAME['full disk'], False, None, 1) == ['tests/test_full_disk.py']
+    for setting in plain, shuffled:
+        parts = [chosen(setting, True, None, n, parts=10) for n in range(1, 11)]
+        assert sorted(sum(parts, [])) == sorted(chosen(plain, True, None, 1)) and max(map(len, parts)) - min(map(len, parts)) <= 1
+    assert chosen(BY_NAME['full disk'], False, None, 3, parts=10) == ['tests/test_full_disk.py']
 
 
 def test_a_command_runs_inside():
@@ -119,11 +122,13 @@ def test_cells_and_tests_are_counted(tmp_path):
 def test_the_record(tmp_path, monkeypatch):
     "Kept in the order of the table; one of two that passed is no green setting, and neither is one that was not run."
     monkeypatch.setattr(settings, 'RESULTS', tmp_path / 'settings.json')
-    once = {'commit': 'abc', 'cells': 3, 'tests': 4, 'failed': [], 'skipped': ['slow'], 'passed': True, 'seconds': 7, 'notebooks': 1}
-    done = [once, once | {'failed': ['x: y'], 'passed': False}]
+    once = {'commit': 'abc', 'cells': 3, 'tests': 4, 'failed': [], 'skipped': ['slow'], 'passed': True, 'seconds': 7, 'parts': 3}
+    once['files'] = ['nbs/a.ipynb', 'tests/test_a.py']
+    done = [once, once | {'failed': ['x: y'], 'passed': False, 'files': ['nbs/b.ipynb']}]
     for setting, came in (SETTINGS[1], done), (SETTINGS[0], ['no locales here']), (SETTINGS[1], [*done, once]):
         settings.write(record(setting, came))
     first, second = json.loads(settings.RESULTS.read_text(encoding='utf-8'))
     assert first['name'] == SETTINGS[0].name and (first['passed'], first['tried'], first['not_run']) == (0, 0, 'no locales here')
     assert (second['passed'], second['tried'], second['seconds'], second['failed']) == (2, 3, 21, ['x: y'])
-    assert (second['cells'], second['tests'], second['skipped'], second['commit']) == (3, 4, 1, 'abc') and 'torch' in second['versions']
+    assert (second['cells'], second['tests'], second['skipped'], second['notebooks'], second['parts']) == (9, 12, 3, 2, 3)
+    assert second['commit'] == 'abc' and 'torch' in second['versions']

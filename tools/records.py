@@ -64,11 +64,12 @@ def settings_text(root):
         if 'not_run' in one:
             lines.append([one['name'], one['changes'], f'*not run*: {one["not_run"]}', '', one['date']])
             continue
-        result = f'{one["passed"]} of {one["tried"]} passed' + (f'; failed: {len(one["failed"])} cells or tests' if one['failed'] else '')
+        result = f'{one["passed"]} of {one["tried"]} passed' + f', each with a part of {one["parts"]}' * (one['parts'] > 1)
+        result += f'; failed: {len(one["failed"])} cells or tests' * bool(one['failed'])
         cells = f'{one["cells"]} cells of {one["notebooks"]} notebooks, ' if one['notebooks'] else ''
         lines.append([one['name'], one['changes'], result, f'{cells}{one["tests"]} tests', one['date']])
     using = next((one['versions'] for one in reversed(found) if 'versions' in one), {})
-    table = rows(['setting', 'what is different', 'result', 'each time', 'last run'], lines)
+    table = rows(['setting', 'what is different', 'result', 'in all', 'last run'], lines)
     return '\n\n'.join([table, 'With ' + ', '.join(f'{name} {number}' for name, number in using.items()) + '.'] if using else [table])
 
 

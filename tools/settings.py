@@ -1,8 +1,9 @@
 """Run the notebooks and tests under other settings: `make settings`, or one of them, `make settings ONLY="no network"`.
 
 Each setting works on a clean clone of the last commit, with a home, a cache and a folder for temporary files of its own. It is *passed*
-when every cell and test passes, and *not run*, with the reason, where this machine cannot make it. `benchmarks/settings.json` keeps what
-came of each, and the site shows it.
+when every cell and test passes, and *not run*, with the reason, where this machine cannot make it. With `--parts 10`, each repetition
+takes a tenth of the notebooks and tests: ten repetitions run each once. `benchmarks/settings.json` keeps what came of each, and the site
+shows it.
 """
 
 import argparse
@@ -24,6 +25,8 @@ from xml.etree import ElementTree
 
 import verified
 from lessons import DATA_VAR, ROOT, atomic_write, notebook_files
+
+from multilabel_nb.files import locked
 
 RESULTS = ROOT / 'benchmarks' / 'settings.json'
 # Notebooks that take more than fifteen seconds are run with --full alone.
@@ -90,11 +93,13 @@ def inside(unshare, first, command):
     return ['unshare', *unshare, *command] if unshare else command
 
 
-def chosen(setting, full, files, n):
-    "The notebooks and tests to run."
+def chosen(setting, full, files, n, parts=1):
+    "The notebooks and tests of a repetition: all, or its part of them."
+    if setting.files:
+        return list(setting.files)
     notebooks = [f for f in notebook_files(ROOT) if full or not re.fullmatch(LONG, f.stem)]
     every = [str(f.relative_to(ROOT)) for f in [*notebooks, *sorted((ROOT / 'tests').glob('test_*.py'))]]
-    found = list(setting.files or files or every)
+    found = (files or every)[(n - 1) % parts :: parts]
     return random.Random(n).sample(found, len(found)) if setting.shuffled else found
 
 
@@ -147,9 +152,9 @@ def repetition(setting, args, n):
             shutil.copytree(cache, tmp / 'cache', dirs_exist_ok=True)
         if why := not_made(setting, root, env):
             return why
-        files = chosen(setting, args.full, args.files, n)
+        files = chosen(setting, args.full, args.files, n, args.parts)
         options = f'-n {args.jobs if args.jobs > 1 else 0} --dist loadfile -p no:cacheprovider --tb short'.split()
-        options += ['--slow'] * bool(setting.files)
+        options += ['--slow'] * bool(setting.files) + ['--no-loadscope-reorder'] * setting.shuffled
         reports = [tmp / f'report{i}.xml' for i in range(setting.at_once)]
         began, started = time.monotonic(), []
         for report in reports:
@@ -169,28 +174,36 @@ def repetition(setting, args, n):
         'commit': commit,
         'passed': passed,
         'seconds': round(time.monotonic() - began),
-        'notebooks': sum(f.endswith('.ipynb') for f in files),
+        'files': files,
+        'parts': 1 if setting.files else args.parts,
     }
 
 
 def record(setting, done):
-    "What the record keeps of the repetitions so far."
+    "What the record keeps of the repetitions so far; cells and tests are those of all of them."
     kept = {'name': setting.name, 'changes': setting.changes, 'date': datetime.now(UTC).strftime('%Y-%m-%d')}
     if isinstance(done[-1], str):
         return kept | {'passed': 0, 'tried': 0, 'not_run': done[-1]}
-    last = {key: done[-1][key] for key in ('commit', 'notebooks', 'cells', 'tests')} | {'skipped': len(done[-1]['skipped'])}
-    failed = sorted({name for one in done for name in one['failed']})
-    seconds = sum(one['seconds'] for one in done)
-    passed = sum(one['passed'] for one in done)
-    return kept | {'passed': passed, 'tried': len(done), **last, 'failed': failed, 'seconds': seconds, 'versions': verified.versions()}
+    total = {key: sum(one[key] for one in done) for key in ('passed', 'cells', 'tests', 'seconds')}
+    return kept | {
+        **total,
+        'tried': len(done),
+        'parts': done[-1]['parts'],
+        'notebooks': len({file for one in done for file in one['files'] if file.endswith('.ipynb')}),
+        'skipped': sum(len(one['skipped']) for one in done),
+        'failed': sorted({name for one in done for name in one['failed']}),
+        'commit': done[-1]['commit'],
+        'versions': verified.versions(),
+    }
 
 
 def write(kept):
     "Put what is known of a setting into the record, in the order of the table."
-    known = {one['name']: one for one in json.loads(RESULTS.read_text(encoding='utf-8'))} if RESULTS.exists() else {}
-    known[kept['name']] = kept
-    listed = [known[setting.name] for setting in SETTINGS if setting.name in known]
-    atomic_write(RESULTS, (json.dumps(listed, indent=1, ensure_ascii=False) + '\n').encode())
+    with locked(RESULTS.with_name(f'.{RESULTS.name}.lock')):
+        known = {one['name']: one for one in json.loads(RESULTS.read_text(encoding='utf-8'))} if RESULTS.exists() else {}
+        known[kept['name']] = kept
+        listed = [known[setting.name] for setting in SETTINGS if setting.name in known]
+        atomic_write(RESULTS, (json.dumps(listed, indent=1, ensure_ascii=False) + '\n').encode())
 
 
 def main():
@@ -198,6 +211,7 @@ def main():
     parser.add_argument('only', nargs='?', default='', help='parts of the names of settings, divided by commas; all when none is given')
     parser.add_argument('--n', type=int, default=1, help='repetitions of each')
     parser.add_argument('--full', action='store_true', help='the long notebooks too, and stand-ins drawn anew')
+    parser.add_argument('--parts', type=int, default=1, help='cut notebooks and files of tests into parts, one for each repetition')
     parser.add_argument('--files', nargs='*', help='notebooks and tests instead of all')
     parser.add_argument('--jobs', type=int, default=2, help='notebooks at a time')
     args = parser.parse_args()
