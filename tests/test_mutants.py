@@ -36,6 +36,8 @@ ONE_PLACE = {
     'swapped': ('y = f(a, b)', 'y = f(b, a)'),
     'label': ("ax.set_xlabel('images')", "ax.set_xlabel('')"),
     'dropped': ('if n < 0:\n    raise ValueError(n)', 'pass'),
+    'not passed on': ('y = f(x, seed=s)', 'y = f(x)'),
+    'negated': ('x = a if known else b', 'x = a if not (known) else b'),
 }
 
 
@@ -53,11 +55,17 @@ def test_other_places_of_the_same_kinds():
     assert changed('a not in b', 'comparison') == ['a in b'] and changed('é = (ä) <= ö', 'comparison') == ['é = (ä) < ö']
 
 
+def test_an_argument_that_is_not_passed_on():
+    assert changed('f(a=1, b=2)', 'not passed on') == ['f(b=2)', 'f(a=1)'] and changed('f(a=1)', 'not passed on') == ['f()']
+    assert changed('f(*x, a=1, **y)', 'not passed on') == ['f(*x, **y)'] and not changed('zip(a, b, strict=True)', 'not passed on')
+    assert changed('f(\n    a=1,  # one\n    b=2,\n)', 'not passed on') == ['f(\n    b=2,\n)', 'f(\n    a=1,\n)']
+
+
 def test_what_is_left_alone():
     assert not edits(
         'def f(\n    x: Literal[1, True] = None,  # 1 < 2\n) -> np.float64:\n    "Not 0.5 and 1."\n    raise ValueError(f"{x - 1} < 0")'
     )
-    assert not edits('for a, b in zip(x, y, strict=True):\n    warnings.warn(f"{a}", stacklevel=2) if a else b')
+    assert not edits('for a, b in zip(x, y, strict=True):\n    x = warnings.warn(f"{a}", stacklevel=2)')
 
 
 COSTS = mutants.mutants(['costs'])['costs']

@@ -287,6 +287,7 @@ def main():
     parser.add_argument('--n', type=int, default=100, help='mutants in all, spread over the modules')
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--only', nargs='*', default=[], help='modules')
+    parser.add_argument('--kinds', nargs='*', default=[], help='kinds of faults (tools/mutate.py); all when none is given')
     parser.add_argument('--fresh', action='store_true', help='judge those again, too, that were killed before')
     parser.add_argument('--survivors', action='store_true', help='no new ones: those of the record that nothing killed, judged again')
     parser.add_argument('--notebooks', action='store_true', help='leave out the tests')
@@ -298,7 +299,8 @@ def main():
     kept = still(json.loads(args.results.read_text(encoding='utf-8'))['mutants'] if args.results.exists() else [], now)
     if args.survivors:
         found = {module: [m for m in all_ if m.id in kept and not kept[m.id]['killed_by']] for module, all_ in found.items()}
-    asked = sample({module: all_ for module, all_ in found.items() if module in (args.only or found)}, args.n, args.seed, kept)
+    of_kind = lambda all_: [m for m in all_ if m.edit.kind in (args.kinds or [m.edit.kind])]  # noqa: E731
+    asked = sample({module: of_kind(all_) for module, all_ in found.items() if module in (args.only or found)}, args.n, args.seed, kept)
     chosen = [m for m in asked if args.fresh or not (m.id in kept and (kept[m.id]['killed_by'] or key(kept[m.id]) in same))]
     with tempfile.TemporaryDirectory() as tmp:
         folder = copied(Path(tmp).resolve())

@@ -1,7 +1,8 @@
 """Small faults for a piece of source: `edits(source)` lists places where one can be put in, each an exact replacement of text.
 
-The kinds are the usual ones (a comparison, a sign, a constant, a dropped statement) and those of code that learns from data: an axis, a
-dtype, the rows or the column of another, results in another order. Docstrings, annotations, f-strings and texts of errors stay as they are.
+The kinds are the usual ones (a comparison, a sign, a constant, a dropped statement, a condition turned round, an argument that is not
+passed on) and those of code that learns from data: an axis, a dtype, the rows or the column of another, results in another order.
+Docstrings, annotations, f-strings and texts of errors stay as they are.
 """
 
 import ast
@@ -165,6 +166,19 @@ class Finder:
             if self.source(first) != self.source(second) and '#' not in gap:
                 self.add('swapped', (self.span(first)[0], self.span(second)[1]), swapped, node)
 
+        given = sorted([*node.args, *node.keywords], key=self.span)
+        for before, one, after in zip([None, *given], given, [*given[1:], None], strict=False):
+            if isinstance(one, ast.keyword) and one.arg and not self.left_alone(one):
+                start = self.span(before)[1] if before else self.span(one)[0]
+                stop = self.span(after)[0] if after and not before else self.span(one)[1]
+                self.add('not passed on', (start, stop), '', node)
+
+    def negate(self, node):
+        if not isinstance(node.test, ast.Compare | ast.UnaryOp):  # they have kinds of their own
+            self.add('negated', node.test, f'not ({self.source(node.test)})')
+
+    on_IfExp = on_While = negate
+
     def on_Expr(self, node):
         if isinstance(node.value, ast.Call):
             self.add('dropped', node, 'pass')
@@ -172,6 +186,7 @@ class Finder:
     on_AugAssign = lambda self, node: self.add('dropped', node, 'pass')  # noqa: E731
 
     def on_If(self, node):
+        self.negate(node)
         if len(node.body) == 1 and isinstance(node.body[0], ast.Raise) and not node.orelse:
             word = b'elif' if self.raw[self.span(node)[0] :].startswith(b'elif') else b''
             self.add('dropped', node.test if word else node, 'False' if word else 'pass', node.test)
