@@ -18,8 +18,8 @@ from .splits import column_split
 from .tables import image_path
 
 with warnings.catch_warnings():
-    # while it is imported, fastai 2.8.7 calls torch.jit.script, which torch deprecates
-    warnings.simplefilter('ignore', FutureWarning)
+    # fastai 2.8.7, while it is imported, uses what torch and pandas deprecate
+    warnings.simplefilter('ignore')
     from fastai.vision.all import (
         DataBlock,
         ImageBlock,

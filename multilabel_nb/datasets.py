@@ -22,8 +22,8 @@ from .row_targets import RowTargets, check_table
 from .tables import image_path
 
 with warnings.catch_warnings():
-    # while it is imported, fastai 2.8.7 calls torch.jit.script, which torch deprecates
-    warnings.simplefilter('ignore', FutureWarning)
+    # fastai 2.8.7, while it is imported, uses what torch and pandas deprecate
+    warnings.simplefilter('ignore')
     from fastai.vision.all import (
         DataLoaders,
         Datasets,

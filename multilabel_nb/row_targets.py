@@ -13,9 +13,9 @@ import pandas as pd
 
 from .tables import image_files, one_hot
 
-# while it is imported, fastai 2.8.7 calls torch.jit.script, which torch deprecates
+# fastai 2.8.7, while it is imported, uses what torch and pandas deprecate
 with warnings.catch_warnings():
-    warnings.simplefilter('ignore', FutureWarning)
+    warnings.simplefilter('ignore')
     from fastai.vision.all import (
         MultiCategory,
         TensorMultiCategory,
