@@ -14,7 +14,6 @@ import pandas as pd
 from .checks import ArrayLike, Checked, PerLabel, check_pair, check_targs
 from .choosing import _report, _rows, tune_thresholds
 from .costs import _check_costs, _cost
-from .decisions import apply_label_rules
 from .thresholds import _average, _count_decisions, _sweep
 
 # %% auto #0
@@ -70,14 +69,12 @@ def bootstrap_interval(
     [[0.55, 0.55, 0.55]]
     """
     tuned = tune_thresholds(probs, targs, goal, *args, ignore_nan=ignore_nan, **kwargs)
-    names, task = list(tuned.labels.index), tuned.task
     pair = check_pair(probs, targs, kwargs.get('vocab'), ignore_nan)
-    ruled = apply_label_rules(pair.probs, names, **tuned.rules)
-    pair, thresh, scores = pair._replace(probs=ruled), [], []
-    for rows in _draws(len(ruled), n_boot, level, boot_seed, progress):
+    thresh, scores = [], []
+    for rows in _draws(len(tuned.on), n_boot, level, boot_seed, progress):
         drawn = _rows(pair, rows)
-        thresh.append(task.fit(drawn)['thresh'])
-        scores.append(_report(task.goal, tuned.on[rows], drawn)[0])
+        thresh.append(tuned.task.fit(drawn)['thresh'])
+        scores.append(_report(tuned.task.goal, tuned.on[rows], drawn)[0])
     thresh = pd.DataFrame(thresh, columns=tuned.labels.index)
     found = tuned.scores.loc['cross-fitted'].rename('score')
     thresh = _interval(tuned.labels.thresh, thresh, level)
