@@ -6,26 +6,23 @@
 __all__ = ['multilabel_datablock']
 
 # %% ../nbs/03_datablock.ipynb #98fcd099
-import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from .checks import check_vocab
-from .datasets import PILImageRGB, row_labels
+from .datasets import PILImageRGB, row_labels  # before fastai
 from .row_targets import RowTargets, check_table
 from .splits import column_split
 from .tables import image_path
 
-with warnings.catch_warnings():
-    # fastai 2.8.7, while it is imported, uses what torch and pandas deprecate
-    warnings.simplefilter('ignore')
-    from fastai.vision.all import (
-        DataBlock,
-        ImageBlock,
-        MultiCategoryBlock,
-        TransformBlock,
-    )
+# isort: split
+from fastai.vision.all import (
+    DataBlock,
+    ImageBlock,
+    MultiCategoryBlock,
+    TransformBlock,
+)
 
 # %% ../nbs/03_datablock.ipynb #c3efef2b
 def multilabel_datablock(

@@ -6,7 +6,6 @@
 __all__ = ['row_labels', 'PILImageRGB', 'multilabel_datasets', 'multilabel_dataloaders']
 
 # %% ../nbs/02_datasets.ipynb #ba8c5165
-import warnings
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,25 +17,23 @@ from PIL import Image
 from .checks import check_vocab
 from .images import open_rgb
 from .label_cells import check_positions
-from .row_targets import RowTargets, check_table
+from .row_targets import RowTargets, check_table  # before fastai
 from .tables import image_path
 
-with warnings.catch_warnings():
-    # fastai 2.8.7, while it is imported, uses what torch and pandas deprecate
-    warnings.simplefilter('ignore')
-    from fastai.vision.all import (
-        DataLoaders,
-        Datasets,
-        IntToFloatTensor,
-        MultiCategorize,
-        Normalize,
-        OneHotEncode,
-        PILImage,
-        Resize,
-        ResizeMethod,
-        ToTensor,
-        aug_transforms,
-    )
+# isort: split
+from fastai.vision.all import (
+    DataLoaders,
+    Datasets,
+    IntToFloatTensor,
+    MultiCategorize,
+    Normalize,
+    OneHotEncode,
+    PILImage,
+    Resize,
+    ResizeMethod,
+    ToTensor,
+    aug_transforms,
+)
 
 # %% ../nbs/02_datasets.ipynb #7eeff039
 def row_labels(

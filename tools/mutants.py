@@ -299,8 +299,9 @@ def main():
     kept = still(json.loads(args.results.read_text(encoding='utf-8'))['mutants'] if args.results.exists() else [], now)
     if args.survivors:
         found = {module: [m for m in all_ if m.id in kept and not kept[m.id]['killed_by']] for module, all_ in found.items()}
-    of_kind = lambda all_: [m for m in all_ if m.edit.kind in (args.kinds or [m.edit.kind])]  # noqa: E731
-    asked = sample({module: of_kind(all_) for module, all_ in found.items() if module in (args.only or found)}, args.n, args.seed, kept)
+    if args.kinds:
+        found = {module: [m for m in all_ if m.edit.kind in args.kinds] for module, all_ in found.items()}
+    asked = sample({module: all_ for module, all_ in found.items() if module in (args.only or found)}, args.n, args.seed, kept)
     chosen = [m for m in asked if args.fresh or not (m.id in kept and (kept[m.id]['killed_by'] or key(kept[m.id]) in same))]
     with tempfile.TemporaryDirectory() as tmp:
         folder = copied(Path(tmp).resolve())

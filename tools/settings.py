@@ -29,7 +29,7 @@ from lessons import DATA_VAR, ROOT, atomic_write, notebook_files
 from multilabel_nb.files import locked
 
 RESULTS = ROOT / 'benchmarks' / 'settings.json'
-# Notebooks that take more than fifteen seconds are run with --full alone.
+# The longest notebooks are run with --full alone.
 LONG = '02_datasets|03_datablock|06_training|07_thresholds|08_inference|10_regression|12_explain|13_scale|predictor|bundle|images'
 LOCALE = 'tr_TR.UTF-8'  # a comma in numbers, and an i that keeps its dot as a capital
 
