@@ -81,7 +81,7 @@ def test_settings(keep):
         '50 cells of 6 notebooks, 7 tests',
         '2026-12-01',
     ]
-    assert row(text, 'two threads')[1] == '10 of 10 passed, each with a part of 10'
+    assert row(text, 'two threads')[1] == '10 of 10 passed, each with one of 10 parts'
     assert row(text, 'no network') == ['no net', '*not run*: not permitted', '', '2026-12-02'] and text.endswith('With torch 2.9.')
 
 

@@ -64,7 +64,7 @@ def settings_text(root):
         if 'not_run' in one:
             lines.append([one['name'], one['changes'], f'*not run*: {one["not_run"]}', '', one['date']])
             continue
-        result = f'{one["passed"]} of {one["tried"]} passed' + f', each with a part of {one["parts"]}' * (one['parts'] > 1)
+        result = f'{one["passed"]} of {one["tried"]} passed' + f', each with one of {one["parts"]} parts' * (one['parts'] > 1)
         result += f'; failed: {len(one["failed"])} cells or tests' * bool(one['failed'])
         cells = f'{one["cells"]} cells of {one["notebooks"]} notebooks, ' if one['notebooks'] else ''
         lines.append([one['name'], one['changes'], result, f'{cells}{one["tests"]} tests', one['date']])
