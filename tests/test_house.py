@@ -87,6 +87,13 @@ def test_library_imports_without_what_it_does_not_need():
         assert not {*unwanted.split(), 'fastai', 'nbdev', 'IPython'} & {*out[name]}, f'after importing {name or "multilabel_nb"}'
 
 
+@pytest.mark.beyond_gate
+@pytest.mark.parametrize('module', ['datablock', 'datasets', 'regression', 'row_targets', 'training'])
+def test_an_import_is_quiet_with_every_warning_shown(module):
+    command = [sys.executable, '-W', 'default', '-c', f'import multilabel_nb.{module}']
+    assert subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT).stderr == ''
+
+
 # ---- names
 
 

@@ -77,6 +77,7 @@ def test_a_sample_spreads_over_the_modules_and_a_larger_one_continues_it():
     small, large = mutants.sample(found, 6, seed=1), mutants.sample(found, 12, seed=1)
     assert large[:6] == small and [m.module for m in small] == ['a', 'b', 'c'] * 2
     assert mutants.sample(found, 6, seed=2) != small
+    assert {'a:7', 'c:8'} <= {m.id for m in mutants.sample(found, 3, seed=1, kept={'a:7', 'c:8'})}, 'those of the record come first'
 
 
 def test_a_verdict_stays_with_its_fault_on_another_line():
