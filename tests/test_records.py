@@ -73,6 +73,7 @@ def test_settings(keep):
     }
     red = one | {'failed': ['a', 'b'], 'versions': {'torch': '2.9'}}
     green = red | {'name': 'two threads', 'passed': 10, 'failed': [], 'parts': 10}
+    green['longest'] = one | {'notebooks': 3, 'cells': 20}
     none = {'name': 'no network', 'changes': 'no net', 'date': '2026-12-02', 'passed': 0, 'tried': 0, 'not_run': 'not permitted'}
     text = records.settings_text(keep('settings', [red, green, none]))
     assert row(text, 'one thread') == [
@@ -82,6 +83,7 @@ def test_settings(keep):
         '2026-12-01',
     ]
     assert row(text, 'two threads')[1] == '10 of 10 passed, each with one of 10 parts'
+    assert row(text, 'two threads')[2].endswith('7 tests; the 3 longest notebooks: 9 of 10 passed, 20 cells')
     assert row(text, 'no network') == ['no net', '*not run*: not permitted', '', '2026-12-02'] and text.endswith('With torch 2.9.')
 
 

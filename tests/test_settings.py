@@ -8,7 +8,7 @@ import pytest
 import settings
 from settings import SETTINGS, Setting, chosen, counted, inside, record
 
-ARGS = {'full': False, 'files': [], 'jobs': 1, 'n': 1, 'parts': 1}
+ARGS = {'full': False, 'long': False, 'files': [], 'jobs': 1, 'n': 1, 'parts': 1}
 BY_NAME = {setting.name: setting for setting in SETTINGS}
 
 TEST = """
@@ -91,16 +91,18 @@ def test_every_setting_but_the_full_disk_is_seen_from_inside():
 
 
 def test_what_is_run():
-    plain, shuffled = BY_NAME['one thread'], BY_NAME['random order']
-    files = chosen(plain, False, None, 1)
-    assert 'nbs/05_metrics.ipynb' in files and 'tests/test_files.py' in files and 'nbs/06_training.ipynb' not in files
-    assert 'nbs/06_training.ipynb' in chosen(plain, True, None, 1)
-    mixed = chosen(shuffled, False, None, 1)
-    assert mixed != files and sorted(mixed) == sorted(files) and mixed != chosen(shuffled, False, None, 2)
-    for setting in plain, shuffled:
-        parts = [chosen(setting, True, None, n, parts=10) for n in range(1, 11)]
-        assert sorted(sum(parts, [])) == sorted(chosen(plain, True, None, 1)) and max(map(len, parts)) - min(map(len, parts)) <= 1
-    assert chosen(BY_NAME['full disk'], False, None, 3, parts=10) == ['tests/test_full_disk.py']
+    def files(name, n=1, **args):
+        return chosen(BY_NAME[name], Namespace(**ARGS | args), n)
+
+    plain, full, long = files('one thread'), files('one thread', full=True), files('one thread', long=True)
+    assert 'nbs/05_metrics.ipynb' in plain and 'tests/test_files.py' in plain and 'nbs/06_training.ipynb' in long
+    assert sorted(plain + long) == sorted(full) and all(file.endswith('.ipynb') for file in long)
+    mixed = files('random order')
+    assert mixed != plain and sorted(mixed) == sorted(plain) and mixed != files('random order', 2)
+    for name in 'one thread', 'random order':
+        parts = [files(name, n, full=True, parts=10) for n in range(1, 11)]
+        assert sorted(sum(parts, [])) == sorted(full) and max(map(len, parts)) - min(map(len, parts)) <= 1
+    assert files('full disk', 3, parts=10) == ['tests/test_full_disk.py']
 
 
 def test_a_command_runs_inside():
@@ -132,3 +134,7 @@ def test_the_record(tmp_path, monkeypatch):
     assert (second['passed'], second['tried'], second['seconds'], second['failed']) == (2, 3, 21, ['x: y'])
     assert (second['cells'], second['tests'], second['skipped'], second['notebooks'], second['parts']) == (9, 12, 3, 2, 3)
     assert second['commit'] == 'abc' and 'torch' in second['versions']
+    settings.write(record(SETTINGS[1], [once]), long=True)
+    settings.write(record(SETTINGS[1], [once]))
+    again = json.loads(settings.RESULTS.read_text(encoding='utf-8'))[1]
+    assert again['passed'] == again['tried'] == again['longest']['passed'] == 1 and 'longest' not in again['longest']

@@ -67,7 +67,10 @@ def settings_text(root):
         result = f'{one["passed"]} of {one["tried"]} passed' + f', each with one of {one["parts"]} parts' * (one['parts'] > 1)
         result += f'; failed: {len(one["failed"])} cells or tests' * bool(one['failed'])
         cells = f'{one["cells"]} cells of {one["notebooks"]} notebooks, ' if one['notebooks'] else ''
-        lines.append([one['name'], one['changes'], result, f'{cells}{one["tests"]} tests', one['date']])
+        in_all = f'{cells}{one["tests"]} tests'
+        if long := one.get('longest'):
+            in_all += f'; the {long["notebooks"]} longest notebooks: {long["passed"]} of {long["tried"]} passed, {long["cells"]} cells'
+        lines.append([one['name'], one['changes'], result, in_all, one['date']])
     using = next((one['versions'] for one in reversed(found) if 'versions' in one), {})
     table = rows(['setting', 'what is different', 'result', 'in all', 'last run'], lines)
     return '\n\n'.join([table, 'With ' + ', '.join(f'{name} {number}' for name, number in using.items()) + '.'] if using else [table])

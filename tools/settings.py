@@ -29,7 +29,7 @@ from lessons import DATA_VAR, ROOT, atomic_write, notebook_files
 from multilabel_nb.files import locked
 
 RESULTS = ROOT / 'benchmarks' / 'settings.json'
-# The longest notebooks are run with --full alone.
+# The longest notebooks are run with --long and --full alone.
 LONG = '02_datasets|03_datablock|06_training|07_thresholds|08_inference|10_regression|12_explain|13_scale|predictor|bundle|images'
 LOCALE = 'tr_TR.UTF-8'  # a comma in numbers, and an i that keeps its dot as a capital
 
@@ -93,13 +93,13 @@ def inside(unshare, first, command):
     return ['unshare', *unshare, *command] if unshare else command
 
 
-def chosen(setting, full, files, n, parts=1):
+def chosen(setting, args, n):
     "The notebooks and tests of a repetition: all, or its part of them."
     if setting.files:
         return list(setting.files)
-    notebooks = [f for f in notebook_files(ROOT) if full or not re.fullmatch(LONG, f.stem)]
-    every = [str(f.relative_to(ROOT)) for f in [*notebooks, *sorted((ROOT / 'tests').glob('test_*.py'))]]
-    found = (files or every)[(n - 1) % parts :: parts]
+    notebooks = [f for f in notebook_files(ROOT) if args.full or bool(re.fullmatch(LONG, f.stem)) == args.long]
+    tests = [] if args.long else sorted((ROOT / 'tests').glob('test_*.py'))
+    found = (args.files or [str(f.relative_to(ROOT)) for f in [*notebooks, *tests]])[(n - 1) % args.parts :: args.parts]
     return random.Random(n).sample(found, len(found)) if setting.shuffled else found
 
 
@@ -152,7 +152,7 @@ def repetition(setting, args, n):
             shutil.copytree(cache, tmp / 'cache', dirs_exist_ok=True)
         if why := not_made(setting, root, env):
             return why
-        files = chosen(setting, args.full, args.files, n, args.parts)
+        files = chosen(setting, args, n)
         options = f'-n {args.jobs if args.jobs > 1 else 0} --dist loadfile -p no:cacheprovider --tb short'.split()
         options += ['--slow'] * bool(setting.files) + ['--no-loadscope-reorder'] * setting.shuffled
         reports = [tmp / f'report{i}.xml' for i in range(setting.at_once)]
@@ -197,11 +197,15 @@ def record(setting, done):
     }
 
 
-def write(kept):
-    "Put what is known of a setting into the record, in the order of the table."
+def write(kept, long=False):
+    "Put what is known of a setting, or of the longest notebooks in it, into the record, in the order of the table."
     with locked(RESULTS.with_name(f'.{RESULTS.name}.lock')):
         known = {one['name']: one for one in json.loads(RESULTS.read_text(encoding='utf-8'))} if RESULTS.exists() else {}
-        known[kept['name']] = kept
+        before = known.get(kept['name'], {})
+        if long:
+            known[kept['name']] = before | {'longest': kept}
+        else:
+            known[kept['name']] = kept | {key: before[key] for key in before.keys() & {'longest'}}
         listed = [known[setting.name] for setting in SETTINGS if setting.name in known]
         atomic_write(RESULTS, (json.dumps(listed, indent=1, ensure_ascii=False) + '\n').encode())
 
@@ -211,12 +215,14 @@ def main():
     parser.add_argument('only', nargs='?', default='', help='parts of the names of settings, divided by commas; all when none is given')
     parser.add_argument('--n', type=int, default=1, help='repetitions of each')
     parser.add_argument('--full', action='store_true', help='the long notebooks too, and stand-ins drawn anew')
+    parser.add_argument('--long', action='store_true', help='the long notebooks alone; the record keeps them beside the others')
     parser.add_argument('--parts', type=int, default=1, help='cut notebooks and files of tests into parts, one for each repetition')
     parser.add_argument('--files', nargs='*', help='notebooks and tests instead of all')
     parser.add_argument('--jobs', type=int, default=2, help='notebooks at a time')
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the copy is removed
     asked = [setting for setting in SETTINGS if any(part.strip() in setting.name for part in args.only.split(','))]
+    asked = [setting for setting in asked if not (args.long and setting.files)]
     if not asked:
         raise SystemExit(f'no such setting; there are: {", ".join(setting.name for setting in SETTINGS)}')
     if subprocess.run(['git', 'status', '--porcelain', '-uno'], cwd=ROOT, capture_output=True, text=True).stdout:
@@ -227,7 +233,7 @@ def main():
         for n in range(1, args.n + 1):
             done.append(repetition(setting, args, n))
             kept = record(setting, done)
-            write(kept)
+            write(kept, args.long)
             if 'not_run' in kept:
                 break
         said = (
