@@ -8,18 +8,26 @@ from PIL import Image
 from multilabel_nb import doubt, training
 from multilabel_nb.doubt import out_of_fold
 from multilabel_nb.splits import check_split, picture_groups
-from multilabel_nb.training import probe_splits, tune_weight_decay
+from multilabel_nb.training import extract_features, probe_splits, tune_weight_decay
 from multilabel_nb.uncertainty import bootstrap_interval, sweep_intervals
 
 PROBS, TARGS = [[0.9], [0.8], [0.3], [0.2]] * 9, [[1], [1], [0], [0]] * 9
 ROWS = torch.arange(24.0)[:, None], torch.tensor([[0.0], [1.0]] * 12)
 TABLE = pd.DataFrame({'image_name': ['a.png', 'b.png', 'c.png'], 'labels': [['x'], ['x'], ['x']]})
 
+
+class Batches(list):
+    device = 'cpu'
+
+
+BATCHES = Batches([(torch.zeros(1, 3, 2, 2), torch.zeros(1, 1))] * 2)
+
 # The call, its steps, and the seconds that the bar waits; `folder` holds the pictures of TABLE.
 CALLS = {
     'bootstrap_interval': (lambda folder, **more: bootstrap_interval(PROBS, TARGS, n_boot=7, **more), 7, 2),
     'sweep_intervals': (lambda folder, **more: sweep_intervals(PROBS, TARGS, n_boot=7, **more), 7, 2),
     'out_of_fold': (lambda folder, **more: out_of_fold(lambda fit, held: [[0.5]] * len(held), 9, 3, **more), 3, 2),
+    'extract_features': (lambda folder, **more: extract_features(torch.nn.Identity(), BATCHES, **more), 2, 0),
     'tune_weight_decay': (lambda folder, **more: tune_weight_decay(*ROWS, (0.1, 1.0), 3, **more), 6, 2),
     'probe_splits': (lambda folder, **more: probe_splits(*ROWS, range(2), **more), 2, 2),
     'picture_groups': (lambda folder, **more: picture_groups(TABLE, folder, **more), 3, 0),

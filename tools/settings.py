@@ -203,7 +203,7 @@ def write(kept, long=False):
         known = {one['name']: one for one in json.loads(RESULTS.read_text(encoding='utf-8'))} if RESULTS.exists() else {}
         before = known.get(kept['name'], {})
         if long:
-            known[kept['name']] = before | {'longest': kept}
+            known[kept['name']] = before | {'longest': {key: kept[key] for key in kept if key not in ('name', 'changes')}}
         else:
             known[kept['name']] = kept | {key: before[key] for key in before.keys() & {'longest'}}
         listed = [known[setting.name] for setting in SETTINGS if setting.name in known]
