@@ -8,6 +8,7 @@ __all__ = ['bce_with_logits', 'MultiLabelLoss', 'MultiLabelBCE', 'MultiLabelFoca
 # %% ../nbs/04_losses.ipynb #ea3580a8
 import torch
 import torch.nn.functional as F
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from .checks import above, check_logits, check_thresh, check_weights
@@ -24,14 +25,14 @@ def _check_reduction(reduction: str) -> str:
     return reduction
 
 
-def _per_label(name: str, value: float | Tensor | None, z: Tensor) -> Tensor | None:
+def _per_label(name: str, value: ArrayLike | None, z: Tensor) -> Tensor | None:
     if value is None:
         return None
     return torch.as_tensor(check_weights(name, value, z.shape[1])).to(z)
 
 
 def _reduced(
-    loss: Tensor, known: Tensor | None, weight: float | Tensor | None, reduction: str
+    loss: Tensor, known: Tensor | None, weight: ArrayLike | None, reduction: str
 ) -> Tensor:
     "One number from `(N, C)` losses: unknown targets cost nothing and do not count."
     reduce = _reductions[_check_reduction(reduction)]
@@ -51,9 +52,9 @@ def bce_with_logits(
     targs: Tensor,
     reduction: str = 'mean',  # 'mean' or 'sum' over all `N * C` questions, or 'none'
     # factor on the loss of positives, 0 or more: one number or one per label `(C,)`
-    pos_weight: float | Tensor | None = None,
+    pos_weight: ArrayLike | None = None,
     # factor on the loss of a label, 0 or more, likewise
-    weight: float | Tensor | None = None,
+    weight: ArrayLike | None = None,
     ignore_nan: bool = False,  # True: leave out targets that are nan; else an error
 ) -> Tensor:  # a scalar, or `(N, C)` for 'none'; float32 for half-precision logits
     """Binary cross-entropy of `logits` against `targs`, finite for every finite logit.
@@ -89,7 +90,7 @@ class _Decodes(nn.Module):
         return self._thresh
 
     @thresh.setter
-    def thresh(self, thresh: float | Tensor):
+    def thresh(self, thresh: ArrayLike):
         values = torch.as_tensor(check_thresh(thresh))
         self._thresh = values if values.ndim else values.item()
 
@@ -108,7 +109,7 @@ class _Decodes(nn.Module):
         on = above(probs.reshape(-1, probs.shape[-1]), self.thresh)
         return torch.as_tensor(on, device=probs.device).reshape(probs.shape)
 
-    def _keep(self, name: str, value: float | Tensor | None):
+    def _keep(self, name: str, value: ArrayLike | None):
         if value is not None:
             check_weights(name, value)
             value = torch.as_tensor(value).detach().clone()
@@ -141,9 +142,9 @@ class MultiLabelLoss(_Decodes):
 
     def __init__(
         self,
-        thresh: float | Tensor = 0.5,  # in [0, 1]: one number, or one per label `(C,)`
+        thresh: ArrayLike = 0.5,  # in [0, 1]: one number, or one per label `(C,)`
         reduction: str = 'mean',  # 'mean', 'sum' or 'none'
-        weight: float | Tensor | None = None,  # of a label, 0 or more: likewise
+        weight: ArrayLike | None = None,  # of a label, 0 or more: likewise
         ignore_nan: bool = False,  # True: leave out targets that are nan; else an error
     ):
         super().__init__()
@@ -181,12 +182,12 @@ class MultiLabelBCE(MultiLabelLoss):
 
     def __init__(
         self,
-        thresh: float | Tensor = 0.5,  # as in `MultiLabelLoss`
+        thresh: ArrayLike = 0.5,  # as in `MultiLabelLoss`
         reduction: str = 'mean',  # likewise
-        weight: float | Tensor | None = None,  # likewise
+        weight: ArrayLike | None = None,  # likewise
         ignore_nan: bool = False,  # likewise
         # factor on the loss of positives, 0 or more: one number or one per label `(C,)`
-        pos_weight: float | Tensor | None = None,
+        pos_weight: ArrayLike | None = None,
     ):
         super().__init__(thresh, reduction, weight, ignore_nan)
         self._keep('pos_weight', pos_weight)
@@ -226,9 +227,9 @@ class MultiLabelFocal(MultiLabelLoss):
         gamma: float = 2.0,  # 0 or more: how much less an easy question counts
         # in [0, 1]: weight of positives, `1 - alpha` of negatives; None: 1 for both
         alpha: float | None = 0.25,
-        thresh: float | Tensor = 0.5,  # as in `MultiLabelLoss`
+        thresh: ArrayLike = 0.5,  # as in `MultiLabelLoss`
         reduction: str = 'mean',  # likewise
-        weight: float | Tensor | None = None,  # likewise
+        weight: ArrayLike | None = None,  # likewise
         ignore_nan: bool = False,  # likewise
     ):
         super().__init__(thresh, reduction, weight, ignore_nan)
@@ -295,9 +296,9 @@ class MultiLabelAsymmetric(MultiLabelLoss):
         gamma_neg: float = 4.0,  # 0 or more: how much less easy negatives count
         gamma_pos: float = 1.0,  # 0 or more: how much less easy positives count
         margin: float = 0.05,  # in [0, 1): negatives up to this probability cost 0
-        thresh: float | Tensor = 0.5,  # as in `MultiLabelLoss`
+        thresh: ArrayLike = 0.5,  # as in `MultiLabelLoss`
         reduction: str = 'mean',  # likewise
-        weight: float | Tensor | None = None,  # likewise
+        weight: ArrayLike | None = None,  # likewise
         ignore_nan: bool = False,  # likewise
     ):
         super().__init__(thresh, reduction, weight, ignore_nan)

@@ -15,7 +15,7 @@ ROOMS = {
     'row_targets': 'fastai numpy pandas',
     'datasets': 'fastai torch numpy pandas PIL',
     'datablock': 'fastai numpy pandas',
-    'losses': 'torch',
+    'losses': 'numpy torch',
     'metrics': 'numpy pandas',
     'ranking': 'numpy',
     'backbones': 'torch',
