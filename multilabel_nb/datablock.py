@@ -50,7 +50,7 @@ def multilabel_datablock(
     -------
     >>> from fastai.vision.all import RandomSplitter, Resize
     >>> plan = multilabel_datablock(src / 'train', vocab, RandomSplitter(), Resize(64))
-    >>> plan.dataloaders(df, bs=32).one_batch()[0].shape
+    >>> plan.dataloaders(df, bs=32, num_workers=0).one_batch()[0].shape
     torch.Size([32, 3, 64, 64])
     """
     vocab = check_vocab(vocab)
