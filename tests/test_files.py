@@ -4,10 +4,11 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from multilabel_nb.files import locked, write_atomically
+from multilabel_nb.files import build_folder, digest, locked, write_atomically
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
@@ -17,6 +18,26 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
     with pytest.raises(OSError, match=re.escape(f"disk full: '{file}'")):
         write_atomically(file, b'new')
     assert [p.read_bytes() for p in tmp_path.iterdir()] == [b'old']
+
+
+def test_a_lock_that_someone_removed_is_let_go(tmp_path):
+    with locked(tmp_path / 'lock'):
+        (tmp_path / 'lock').unlink()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_leftover_that_cannot_be_removed_is_left(tmp_path):
+    (tmp_path / '.made.old.tmp').write_text('a file, where a folder was expected')
+    made = build_folder(tmp_path / 'made', Path.exists, lambda folder: folder)
+    assert made.is_dir() and (tmp_path / '.made.old.tmp').is_file()
+
+
+def test_a_digest_has_one_order_of_files(tmp_path, monkeypatch):
+    for name in 'abc':
+        (tmp_path / name).write_text(name)
+    before, rglob = digest(tmp_path), Path.rglob
+    monkeypatch.setattr(Path, 'rglob', lambda path, pattern: list(rglob(path, pattern))[::-1])
+    assert digest(tmp_path) == before
 
 
 ADD = """
